@@ -1,0 +1,130 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/samber/lo"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+)
+
+// slicesinks are the sinks of one slice: what is found in hidden files is
+// believed less, and deleted ones are seen by fewer analyzers than replaced
+// ones.
+type slicesinks struct {
+	shown  *sink
+	hidden map[visibility]*sink
+}
+
+func (a *Artifact) newSliceSinks(w *work) (_ *slicesinks, err error) {
+	s := &slicesinks{hidden: make(map[visibility]*sink)}
+	disabled := append(w.disabled(), packageDatabases...)
+	if s.shown, err = newSink(a.group, disabled); err != nil {
+		return nil, err
+	}
+	readers := append(hiddenReaders(a.desk.enabled), analyzer.TypeSecret)
+	if s.hidden[replaced], err = newSink(a.group, append(disabled, a.desk.allBut(readers...)...)); err != nil {
+		return nil, err
+	}
+	s.hidden[deleted], err = newSink(a.group, append(disabled, a.desk.allBut(analyzer.TypeSecret)...))
+	return s, err
+}
+
+func (s *slicesinks) all() []*sink {
+	return []*sink{s.shown, s.hidden[replaced], s.hidden[deleted]}
+}
+
+func (s *slicesinks) cleanup() {
+	for _, sink := range s.all() {
+		if sink != nil {
+			_ = sink.composite.Cleanup()
+		}
+	}
+}
+
+// blobInfo puts together what was found in one slice, as Trivy's image artifact
+// does for a layer.
+func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes.BlobInfo, error) {
+	layer := a.mount.Image.Layers[w.layer]
+	info := ftypes.BlobInfo{
+		SchemaVersion: ftypes.BlobJSONSchemaVersion,
+		Size:          w.size,
+		Digest:        hash(layer.Digest),
+		DiffID:        layer.DiffID,
+		CreatedBy:     layer.CreatedBy,
+		PackageInfos:  w.database.result.PackageInfos,
+	}
+	s.shown.result.SystemInstalledFiles = w.database.trusted.names
+	s.hidden[replaced].result.SystemInstalledFiles = w.database.claimed.names
+	for _, sink := range s.all() {
+		part, err := a.finish(ctx, sink)
+		if err != nil {
+			return info, fmt.Errorf("layer %d: %w", w.layer+1, err)
+		}
+		if sink == s.shown {
+			info.OS, info.Repository, info.BuildInfo = part.OS, part.Repository, part.BuildInfo
+			info.Misconfigurations = part.Misconfigurations
+			info.Licenses = part.Licenses
+			info.CustomResources = part.CustomResources
+		}
+		info.PackageInfos = append(info.PackageInfos, part.PackageInfos...)
+		info.Applications = append(info.Applications, part.Applications...)
+		info.Secrets = append(info.Secrets, part.Secrets...)
+	}
+	sortInfo(&info)
+	return info, nil
+}
+
+// finish runs the analyzers that read files together, and Trivy's handlers.
+func (a *Artifact) finish(ctx context.Context, s *sink) (ftypes.BlobInfo, error) {
+	if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
+		return ftypes.BlobInfo{}, fmt.Errorf("analyze files together: %w", err)
+	}
+	r := s.result
+	part := ftypes.BlobInfo{
+		OS:                r.OS,
+		Repository:        r.Repository,
+		PackageInfos:      r.PackageInfos,
+		Applications:      r.Applications,
+		Misconfigurations: r.Misconfigurations,
+		Secrets:           r.Secrets,
+		Licenses:          r.Licenses,
+		CustomResources:   r.CustomResources,
+		BuildInfo:         r.BuildInfo,
+	}
+	if err := a.handlers.PostHandle(ctx, r, &part); err != nil {
+		return ftypes.BlobInfo{}, fmt.Errorf("handle results: %w", err)
+	}
+	return part, nil
+}
+
+// sortInfo puts findings in the order that Trivy gives them.
+func sortInfo(info *ftypes.BlobInfo) {
+	sorted := analyzer.AnalysisResult{
+		PackageInfos:      info.PackageInfos,
+		Applications:      info.Applications,
+		Misconfigurations: info.Misconfigurations,
+		Secrets:           info.Secrets,
+		Licenses:          info.Licenses,
+		CustomResources:   info.CustomResources,
+	}
+	sorted.Sort() // in place
+}
+
+// artifactInfo analyzes the image's config.
+func (a *Artifact) artifactInfo(ctx context.Context, found ftypes.OS) ftypes.ArtifactInfo {
+	config := a.mount.Image.Config
+	result := lo.FromPtr(a.config.AnalyzeImageConfig(ctx, found, config))
+	return ftypes.ArtifactInfo{
+		SchemaVersion:    ftypes.ArtifactJSONSchemaVersion,
+		Architecture:     config.Architecture,
+		Created:          config.Created.Time,
+		DockerVersion:    config.DockerVersion,
+		OS:               config.OS,
+		Misconfiguration: result.Misconfiguration,
+		Secret:           result.Secret,
+		HistoryPackages:  result.HistoryPackages,
+	}
+}

@@ -1,0 +1,96 @@
+package artifact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	bberrors "go.etcd.io/bbolt/errors"
+
+	"github.com/aquasecurity/trivy/pkg/cache"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+)
+
+// OpenCache opens the scan cache that Trivy's options name. close must be
+// called.
+//
+// Trivy holds the lock of its filesystem cache from beginning to end, so that a
+// second process gives up after five seconds. Here the lock is held only while
+// the cache is asked or written, and waited for as long as the context allows.
+func OpenCache(option cache.Options) (_ cache.Cache, close func(), err error) {
+	if cache.NewType(option.Backend) == cache.TypeFS {
+		return &sharedCache{dir: option.CacheDir}, func() {}, nil
+	}
+	c, close, err := cache.New(option)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the scan cache: %w", err)
+	}
+	return c, close, nil
+}
+
+// A sharedCache is Trivy's filesystem cache, opened for each use.
+type sharedCache struct {
+	dir string
+	mu  sync.Mutex // the lock does not hold within one process
+}
+
+var _ cache.Cache = (*sharedCache)(nil)
+
+func (s *sharedCache) use(ctx context.Context, do func(cache.FSCache) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		c, err := cache.NewFSCache(s.dir)
+		if errors.Is(err, bberrors.ErrTimeout) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open the scan cache in %s: %w", s.dir, err)
+		}
+		return errors.Join(do(c), c.Close())
+	}
+}
+
+func (s *sharedCache) MissingBlobs(ctx context.Context, id string, blobs []string) (missing bool, missingBlobs []string, err error) {
+	err = s.use(ctx, func(c cache.FSCache) (err error) {
+		missing, missingBlobs, err = c.MissingBlobs(ctx, id, blobs)
+		return err
+	})
+	return missing, missingBlobs, err
+}
+
+func (s *sharedCache) PutArtifact(ctx context.Context, id string, info ftypes.ArtifactInfo) error {
+	return s.use(ctx, func(c cache.FSCache) error { return c.PutArtifact(ctx, id, info) })
+}
+
+func (s *sharedCache) PutBlob(ctx context.Context, id string, info ftypes.BlobInfo) error {
+	return s.use(ctx, func(c cache.FSCache) error { return c.PutBlob(ctx, id, info) })
+}
+
+func (s *sharedCache) DeleteBlobs(ctx context.Context, ids []string) error {
+	return s.use(ctx, func(c cache.FSCache) error { return c.DeleteBlobs(ctx, ids) })
+}
+
+func (s *sharedCache) GetArtifact(ctx context.Context, id string) (info ftypes.ArtifactInfo, err error) {
+	err = s.use(ctx, func(c cache.FSCache) (err error) {
+		info, err = c.GetArtifact(ctx, id)
+		return err
+	})
+	return info, err
+}
+
+func (s *sharedCache) GetBlob(ctx context.Context, id string) (info ftypes.BlobInfo, err error) {
+	err = s.use(ctx, func(c cache.FSCache) (err error) {
+		info, err = c.GetBlob(ctx, id)
+		return err
+	})
+	return info, err
+}
+
+func (s *sharedCache) Clear(ctx context.Context) error {
+	return s.use(ctx, func(c cache.FSCache) error { return c.Clear(ctx) })
+}
+
+// Close has nothing to close: no use outlives its call.
+func (s *sharedCache) Close() error { return nil }

@@ -1,0 +1,117 @@
+package artifact
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	xio "github.com/aquasecurity/trivy/pkg/x/io"
+)
+
+// failures records the reads that failed. Trivy's analyzers log a read error
+// and go on, which would leave a report that looks clean.
+type failures struct {
+	mu    sync.Mutex
+	paths map[string]error
+	order []string
+}
+
+func (f *failures) add(path string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.paths == nil {
+		f.paths = make(map[string]error)
+	}
+	if _, known := f.paths[path]; !known {
+		f.paths[path] = err
+		f.order = append(f.order, path)
+	}
+}
+
+// err is nil if all reads succeeded.
+func (f *failures) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.order) == 0 {
+		return nil
+	}
+	first := f.paths[f.order[0]]
+	if len(f.order) == 1 {
+		return &ReadError{Paths: f.order, err: first}
+	}
+	return &ReadError{Paths: f.order, err: fmt.Errorf("%w (and %d more files)", first, len(f.order)-1)}
+}
+
+// A ReadError says that files of the image could not be read or verified, so
+// that there is no report.
+type ReadError struct {
+	Paths []string
+	err   error
+}
+
+func (e *ReadError) Error() string {
+	return fmt.Sprintf("%d files could not be read or verified: %v", len(e.Paths), e.err)
+}
+
+func (e *ReadError) Unwrap() error { return e.err }
+
+// opener gives analyzers a file whose failed reads are recorded.
+func (f *failures) opener(file *file) analyzer.Opener {
+	return func() (xio.ReadSeekCloserAt, error) {
+		return &recordedFile{open: file.view.Open(file.path, file.inode), path: file.path, failures: f}, nil
+	}
+}
+
+type openFile interface {
+	io.ReadSeeker
+	io.ReaderAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+}
+
+type recordedFile struct {
+	open     openFile
+	path     string
+	failures *failures
+}
+
+func (r *recordedFile) Read(p []byte) (int, error) {
+	n, err := r.open.Read(p)
+	return n, r.record(err)
+}
+
+func (r *recordedFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.open.ReadAt(p, off)
+	if off < 0 {
+		return n, err // the analyzer's mistake, made by a malformed file
+	}
+	return n, r.record(err)
+}
+
+func (r *recordedFile) Seek(offset int64, whence int) (int64, error) {
+	return r.open.Seek(offset, whence)
+}
+
+func (r *recordedFile) Stat() (fs.FileInfo, error) { return r.open.Stat() }
+
+func (r *recordedFile) Close() error { return r.open.Close() }
+
+func (r *recordedFile) record(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrClosed) {
+		r.failures.add(r.path, err)
+	}
+	return err
+}
+
+// summary lists paths for a person, the first few of them.
+func summary(paths []string) string {
+	const most = 5
+	if len(paths) <= most {
+		return strings.Join(paths, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(paths[:most], ", "), len(paths)-most)
+}

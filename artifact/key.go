@@ -1,0 +1,83 @@
+package artifact
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/aquasecurity/trivy/pkg/cache"
+	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
+)
+
+const (
+	// version changes whenever this package would make other results of the same
+	// input, so that older entries of a cache are not taken.
+	version = 1
+	// keyPrefix keeps Trivy from taking our entries for its own.
+	keyPrefix = "nydus:"
+)
+
+// imageKey is the cache key of what is found in the image's config.
+func (a *Artifact) imageKey() (string, error) {
+	id := keyPrefix + hash(a.mount.Image.Manifest.Config.Digest)
+	return cache.CalcKey(id, version, a.config.AnalyzerVersions(), nil, artifact.Option{})
+}
+
+// sliceKey is the cache key of a slice's result. It covers all that the result
+// depends on: the blob, the files that are read and whether the image shows
+// them, what of the result belongs to the image, and, through Trivy's own
+// function, analyzers and options.
+func (a *Artifact) sliceKey(w *work) (string, error) {
+	layer := a.mount.Image.Layers[w.layer]
+	files, err := digestFiles(w.files)
+	if err != nil {
+		return "", err
+	}
+	parts, err := json.Marshal(struct {
+		Blob, DiffID, CreatedBy string
+		Files                   string
+		Base, LayerTree         bool
+		Size                    int64
+		Handlers                []string
+		FileChecksum            bool
+	}{
+		Blob: hash(layer.Digest), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
+		Files: files, Base: w.base, LayerTree: w.tree, Size: w.size,
+		FileChecksum: a.option.FileChecksum,
+	})
+	if err != nil {
+		return "", err
+	}
+	return cache.CalcKey(keyPrefix+string(parts), version, a.group.AnalyzerVersions(), a.handlers.Versions(), a.option)
+}
+
+// digestFiles hashes what a scan of the files depends on: paths, visibility,
+// modes, sizes and the digests of their chunks.
+func digestFiles(files []wantedFile) (string, error) {
+	h := sha256.New()
+	var number [8]byte
+	put := func(n uint64) {
+		binary.LittleEndian.PutUint64(number[:], n)
+		h.Write(number[:])
+	}
+	for i := range files {
+		f := &files[i].file
+		put(uint64(len(f.path)))
+		_, _ = io.WriteString(h, f.path)
+		put(uint64(f.seen))
+		put(uint64(f.inode.Mode))
+		put(uint64(f.inode.Size))
+		chunks, err := f.inode.Chunks()
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", f.path, err)
+		}
+		put(uint64(len(chunks)))
+		for n := range chunks {
+			put(uint64(chunks[n].FileOffset))
+			h.Write(chunks[n].Digest[:])
+		}
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil
+}

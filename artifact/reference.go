@@ -1,0 +1,111 @@
+package artifact
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
+	"github.com/aquasecurity/trivy/pkg/fanal/image"
+	tname "github.com/aquasecurity/trivy/pkg/fanal/image/name"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+	"github.com/aquasecurity/trivy/pkg/types"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// reference describes the image to Trivy, with all the metadata that reports
+// have of a container image.
+func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference {
+	img := a.mount.Image
+	var diffIDs []string
+	for i := range img.Layers {
+		diffIDs = append(diffIDs, img.Layers[i].DiffID)
+	}
+	tags, digests := repository(img)
+	metadata := artifact.ImageMetadata{
+		ID:          hash(img.Manifest.Config.Digest),
+		DiffIDs:     diffIDs,
+		RepoTags:    tags,
+		RepoDigests: digests,
+		ConfigFile:  *img.Config,
+	}
+	if img.Reference != nil {
+		metadata.Reference = tname.Reference{Reference: img.Reference}
+	}
+	return artifact.Reference{
+		Name:          a.our.Name,
+		Type:          ftypes.TypeContainerImage,
+		ID:            imageKey,
+		BlobIDs:       keys,
+		ImageMetadata: metadata,
+	}
+}
+
+// repository spells the image's tag and digest as Trivy does: without Docker
+// Hub's host and "library/".
+func repository(img *nydusimage.Image) (tags, digests []string) {
+	tags = []string{}
+	if img.Reference == nil {
+		return tags, []string{}
+	}
+	repo := img.Reference.Context()
+	spelled := repo.RepositoryStr()
+	if host := repo.RegistryStr(); host != name.DefaultRegistry {
+		spelled = host + "/" + spelled
+	} else {
+		spelled = strings.TrimPrefix(spelled, "library/")
+	}
+	if tag, ok := img.Reference.(name.Tag); ok {
+		tags = append(tags, fmt.Sprintf("%s:%s", spelled, tag.TagStr()))
+	}
+	return tags, []string{fmt.Sprintf("%s@%s", spelled, img.Descriptor.Digest)}
+}
+
+// baseLayers guesses, as Trivy does from the history, which layers come from a
+// base image. No layer does where the history does not map to the layers.
+func baseLayers(img *nydusimage.Image) []bool {
+	bases := make([]bool, len(img.Layers))
+	last := image.GuessBaseImageIndex(img.Config.History)
+	layer := 0
+	for i, h := range img.Config.History {
+		if i > last {
+			break
+		}
+		if h.EmptyLayer {
+			continue
+		}
+		if layer >= len(bases) {
+			return make([]bool, len(img.Layers))
+		}
+		bases[layer] = true
+		layer++
+	}
+	return bases
+}
+
+// checkSize refuses an image over --max-image-size: first by its blobs, then by
+// what its files would take in a tar.
+func (a *Artifact) checkSize(c *Cut) error {
+	limit := a.option.ImageOption.MaxImageSize
+	if limit == 0 {
+		return nil
+	}
+	var compressed, uncompressed int64
+	for i := range a.mount.Image.Layers {
+		compressed += a.mount.Image.Layers[i].Size
+		uncompressed += c.slices[i].size
+	}
+	for _, size := range []struct {
+		what  string
+		bytes int64
+	}{{"compressed image", compressed}, {"uncompressed layers", uncompressed}} {
+		if size.bytes > limit {
+			return &types.UserError{Message: fmt.Sprintf("%s size %s exceeds maximum allowed size %s", size.what,
+				units.HumanSizeWithPrecision(float64(size.bytes), 3), units.HumanSize(float64(limit)))}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package artifact
+
+import (
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/utils"
+	"github.com/aquasecurity/trivy/pkg/fanal/walker"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// A visibility says what became of a file that a layer brought.
+type visibility uint8
+
+const (
+	// shown: the image shows this very file.
+	shown visibility = iota
+	// replaced: the image shows another file under this path.
+	replaced
+	// deleted: the image shows nothing under this path.
+	deleted
+)
+
+// A file is a regular file of a slice: one path per inode, since Trivy reads
+// the first entry of a tar and skips the links to it.
+type file struct {
+	path  string // without leading slash
+	inode rafs.Inode
+	view  *nydusmount.View
+	seen  visibility
+}
+
+// A slice is what one layer of the image brought, as far as it is scanned.
+type slice struct {
+	layer int
+	files []file // in walk order
+	// size is what the layer's files would take in an uncompressed tar, bytes:
+	// contents rounded up to 512 and 512 for each entry.
+	size int64
+	// tree says that the layer's own tree was used, so that hidden files are
+	// among the files.
+	tree bool
+}
+
+// Cut is an image cut into slices.
+type Cut struct {
+	slices []slice
+	// Notes say what a person should know about how the image was cut.
+	Notes []string
+	// Contradiction is set where layers carry trees that were not used because
+	// they do not give the merged tree.
+	Contradiction *nydusmount.Contradiction
+}
+
+// cut assigns the files of an image to its layers. With trees of the layers
+// that agree with the merged tree, these say which layer brought what, and
+// which files are hidden. Otherwise a file belongs to the layer whose blob
+// holds its data, and hidden files are not known.
+func cut(m *nydusmount.Mount, option walker.Option) (*Cut, error) {
+	c := &Cut{slices: make([]slice, len(m.Layers))}
+	for i := range c.slices {
+		c.slices[i].layer = i
+	}
+	skip := newSkipper(option)
+	overlay, err := c.overlay(m)
+	if err != nil {
+		return nil, err
+	}
+	owner := byBlob(m)
+	if overlay != nil {
+		owner = func(name string, _ []rafs.Chunk) (int, error) {
+			layer, _ := overlay.Layer(name)
+			return layer, nil
+		}
+	}
+	if err := c.addShown(m, skip, owner, overlay != nil); err != nil {
+		return nil, err
+	}
+	if overlay != nil {
+		for i := range c.slices {
+			if err := c.addHidden(m, i, skip, overlay); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
+// overlay applies the layers' trees, and returns nil where they cannot be used.
+func (c *Cut) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
+	if !m.LayerTrees() {
+		missing := 0
+		for _, l := range m.Layers {
+			if l == nil {
+				missing++
+			}
+		}
+		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d layers carry no bootstrap of their own: files that a later layer deleted or replaced are not scanned", missing, len(m.Layers)))
+		return nil, nil
+	}
+	overlay, err := m.Overlay()
+	if err != nil {
+		return nil, err
+	}
+	if c.Contradiction, err = overlay.Compare(m.Merged.Tree); err != nil {
+		return nil, err
+	}
+	if c.Contradiction != nil {
+		c.Notes = append(c.Notes, fmt.Sprintf("the layers' bootstraps contradict the image's and are not used (%v): files that a later layer deleted or replaced are not scanned", c.Contradiction))
+		return nil, nil
+	}
+	return overlay, nil
+}
+
+// byBlob finds a file's layer by the blob that holds its first chunk. A file
+// without data belongs to the lowest layer.
+func byBlob(m *nydusmount.Mount) func(string, []rafs.Chunk) (int, error) {
+	layers := make(map[string]int, len(m.Image.Layers))
+	for i := range m.Image.Layers {
+		layers[m.Image.Layers[i].BlobID()] = i
+	}
+	return func(name string, chunks []rafs.Chunk) (int, error) {
+		if len(chunks) == 0 {
+			return 0, nil
+		}
+		layer, ok := layers[m.Merged.Data.BlobID(chunks[0].Blob)]
+		if !ok {
+			return 0, fmt.Errorf("%s: its data lies in blob %s, which is no layer of the manifest", name, m.Merged.Data.BlobID(chunks[0].Blob))
+		}
+		return layer, nil
+	}
+}
+
+// addShown walks the merged tree.
+func (c *Cut) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
+	links := make(map[uint64]struct{})
+	if len(c.slices) == 0 {
+		return errors.New("the image has no data layers")
+	}
+	return m.Merged.Walk(func(name string, inode rafs.Inode) error {
+		var chunks []rafs.Chunk
+		if !trees && inode.IsRegular() {
+			var err error
+			if chunks, err = inode.Chunks(); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		layer, err := owner(name, chunks)
+		if err != nil {
+			return err
+		}
+		s := &c.slices[layer]
+		s.tree = trees
+		if !trees {
+			s.size += tarSize(inode)
+		}
+		if scanned(name, inode, links) && !skip.skips(name) {
+			s.files = append(s.files, file{path: name, inode: inode, view: m.Merged, seen: shown})
+		}
+		return nil
+	})
+}
+
+// addHidden walks a layer's tree for what the image does not show of it.
+func (c *Cut) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay) error {
+	s := &c.slices[layer]
+	s.tree = true
+	links := make(map[uint64]struct{})
+	return m.Layers[layer].Walk(func(name string, inode rafs.Inode) error {
+		s.size += tarSize(inode)
+		if !scanned(name, inode, links) || skip.skips(name) {
+			return nil
+		}
+		switch by, there := overlay.Layer(name); {
+		case there && by == layer:
+			return nil
+		case there:
+			s.files = append(s.files, file{path: name, inode: inode, view: m.Layers[layer], seen: replaced})
+		default:
+			s.files = append(s.files, file{path: name, inode: inode, view: m.Layers[layer], seen: deleted})
+		}
+		return nil
+	})
+}
+
+// scanned says whether a scan looks at a path: a regular file, under the first
+// of its names. An empty whiteout that survives in the lowest layer is none.
+func scanned(name string, inode rafs.Inode, links map[uint64]struct{}) bool {
+	if !inode.IsRegular() || inode.Size == 0 && nydusmount.IsWhiteout(name) {
+		return false
+	}
+	if inode.Links > 1 {
+		if _, known := links[inode.Number]; known {
+			return false
+		}
+		links[inode.Number] = struct{}{}
+	}
+	return true
+}
+
+func tarSize(inode rafs.Inode) int64 {
+	const block = 512
+	if !inode.IsRegular() {
+		return block
+	}
+	return block + (inode.Size+block-1)/block*block
+}
+
+// A skipper decides as Trivy's walker of image layers does.
+type skipper struct {
+	files, dirs []string
+}
+
+func newSkipper(option walker.Option) *skipper {
+	return &skipper{files: utils.CleanSkipPaths(option.SkipFiles), dirs: utils.CleanSkipPaths(option.SkipDirs)}
+}
+
+func (s *skipper) skips(name string) bool {
+	if len(s.files) > 0 && utils.SkipPath(name, s.files) {
+		return true
+	}
+	if len(s.dirs) == 0 {
+		return false
+	}
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if utils.SkipPath(dir, s.dirs) {
+			return true
+		}
+	}
+	return false
+}

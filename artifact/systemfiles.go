@@ -1,0 +1,137 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+)
+
+// systemFiles are the files that the package databases of an operating system
+// list. Trivy's handler drops what analyzers find in these files, so what can
+// find nothing else need not be read.
+type systemFiles struct {
+	// names are as the databases spell them: with a leading slash by dpkg and
+	// rpm, without by apk. Trivy's post-analyzers skip the latter.
+	names []string
+	set   map[string]struct{} // without leading slash, as Trivy's handler compares
+}
+
+func newSystemFiles(names []string) systemFiles {
+	s := systemFiles{names: names, set: make(map[string]struct{}, len(names))}
+	for _, name := range names {
+		s.set[strings.TrimPrefix(name, "/")] = struct{}{}
+	}
+	delete(s.set, "") // the root never counts
+	return s
+}
+
+func (s systemFiles) has(path string) bool {
+	_, ok := s.set[path]
+	return ok
+}
+
+func (s systemFiles) and(other systemFiles) systemFiles {
+	return newSystemFiles(slices.DeleteFunc(slices.Clone(s.names), func(name string) bool {
+		return !other.has(strings.TrimPrefix(name, "/"))
+	}))
+}
+
+// A database is what the package databases of one slice say.
+type database struct {
+	result *analyzer.AnalysisResult
+	// claimed are the files that they list; those of hidden databases are among
+	// them. What is found in a hidden file of these is dropped.
+	claimed systemFiles
+	// trusted are those of them that the databases which the image shows list
+	// as well: only they drop what is found in a shown file, since the manifest
+	// does not vouch for what is hidden.
+	trusted systemFiles
+}
+
+// databases analyzes the package databases of each slice, and once those that
+// the image as a whole shows. It runs before anything else is read.
+func (a *Artifact) databases(ctx context.Context, works []*work) error {
+	var sinks []*sink
+	defer func() {
+		for _, s := range sinks {
+			_ = s.composite.Cleanup()
+		}
+	}()
+	open := func() (*sink, error) {
+		s, err := newSink(a.group, a.desk.allBut(packageDatabases...))
+		if err == nil {
+			sinks = append(sinks, s)
+		}
+		return s, err
+	}
+	whole, err := open()
+	if err != nil {
+		return err
+	}
+	var items []item
+	for _, w := range a.works {
+		for n := range w.files {
+			if f := &w.files[n]; f.want.database && f.seen == shown {
+				items = append(items, item{file: &f.file, want: f.want.databaseOnly(), sink: whole})
+			}
+		}
+	}
+	for _, w := range works {
+		s, err := open()
+		if err != nil {
+			return err
+		}
+		w.database.result = s.result
+		for n := range w.files {
+			if f := &w.files[n]; f.want.database && f.seen != deleted {
+				items = append(items, item{file: &f.file, want: f.want.databaseOnly(), sink: s})
+			}
+		}
+	}
+	if err := a.analyze(ctx, items); err != nil {
+		return err
+	}
+	for _, s := range sinks {
+		if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
+			return fmt.Errorf("analyze package databases: %w", err)
+		}
+	}
+	all := newSystemFiles(whole.result.SystemInstalledFiles)
+	for _, w := range works {
+		w.database.claimed = newSystemFiles(w.database.result.SystemInstalledFiles)
+		if w.tree {
+			w.database.trusted = w.database.claimed.and(all)
+		} else {
+			// The status file and the lists of files may lie in different slices.
+			w.database.trusted = all
+		}
+	}
+	return nil
+}
+
+// databaseOnly is what the analyzers of package databases want.
+func (d demand) databaseOnly() demand {
+	only := demand{single: d.single, database: true}
+	for _, t := range d.post {
+		if slices.Contains(packageDatabases, t) {
+			only.post = append(only.post, t)
+		}
+	}
+	return only
+}
+
+// withoutDatabase is what the other analyzers want.
+func (d demand) withoutDatabase() demand {
+	d.database = false
+	d.post = slices.DeleteFunc(slices.Clone(d.post), func(t analyzer.Type) bool { return slices.Contains(packageDatabases, t) })
+	return d
+}
+
+// dropsSystemFiles says whether Trivy drops what is found in system files.
+func (a *Artifact) dropsSystemFiles() bool {
+	return !slices.Contains(a.option.DisabledHandlers, ftypes.SystemFileFilteringPostHandler)
+}

@@ -1,0 +1,51 @@
+// Package blob gives the bytes of chunks: where they lie, how they are
+// fetched, decompressed and verified.
+//
+// A [Source] is one blob as it is stored, in a registry or on disk; it gives
+// ranges of it. A [Reader] holds the sources of one image, by blob ID, and the
+// chunks that are in memory. A [TreeReader] is the view of one bootstrap on
+// it: it turns the chunks of that bootstrap's files into bytes and implements
+// [rafs.ChunkReader].
+//
+// One file's bytes: the artifact hands the chunks of all files it is about to
+// read to [TreeReader.Load]; they are sorted, merged over small gaps into
+// spans, each span is one ranged request, each chunk in it is decompressed
+// into a buffer of its declared size and its digest is compared with that in
+// the bootstrap. Reads of the file are then served from memory. A read of a
+// chunk that was not loaded before fetches just that chunk.
+//
+// Nothing is returned that was not verified.
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrDigest is wrapped by errors about bytes that are not those that their
+	// digest names.
+	ErrDigest = errors.New("digest mismatch")
+	// ErrIncomplete is wrapped by errors about bytes that could not be had in
+	// full: a missing or truncated blob, a registry that gave up.
+	ErrIncomplete = errors.New("could not be read in full")
+)
+
+// A Source gives the bytes of one blob as stored. It is safe for concurrent
+// use.
+type Source interface {
+	// Size is the blob's size in bytes, as the manifest gives it.
+	Size() int64
+	// ReadRange fills p with the bytes at off. It returns nil only when all of
+	// p was filled.
+	ReadRange(ctx context.Context, p []byte, off int64) error
+}
+
+// checkRange says whether n bytes at off lie in a blob of the given size.
+func checkRange(off, n, size int64) error {
+	if off < 0 || n < 0 || n > size || off > size-n {
+		return fmt.Errorf("bytes %d to %d lie outside the blob's %d bytes: %w", off, off+n, size, ErrIncomplete)
+	}
+	return nil
+}

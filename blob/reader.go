@@ -1,0 +1,224 @@
+package blob
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+const (
+	// parallelSpans is how many requests for data are under way at once: enough
+	// to fill a link with a long round trip, few enough for a registry's limits.
+	parallelSpans = 8
+	// defaultKept is how many decompressed bytes stay in memory after use, for
+	// files that analyzers open again and chunks that files share.
+	defaultKept = 64 << 20
+)
+
+// A Reader holds the blobs of one image and the chunks that are in memory.
+// Whatever asks, a chunk that is in memory or under way is not fetched again.
+// It is safe for concurrent use.
+type Reader struct {
+	sources map[string]Source
+	spans   *semaphore.Weighted
+	kept    int64 // bytes allowed in idle
+
+	mu        sync.Mutex
+	entries   map[key]*entry
+	idle      *list.List // entries nobody has pinned, least recently used first
+	idleBytes int64
+	seen      map[key]struct{}
+
+	stats struct {
+		spans, chunks, again, bytes, decoding atomic.Int64
+	}
+}
+
+// A key identifies a chunk: chunks of different bootstraps that lie at the same
+// place of the same blob, with the same digest, are one.
+type key struct {
+	blob   string
+	off    int64
+	stored uint32
+	size   uint32
+	digest [32]byte
+}
+
+// An entry is a chunk that is in memory, or on its way there.
+type entry struct {
+	key
+	raw        bool // stored as it is, whatever the blob's compressor
+	index      uint32
+	compressor rafs.Compressor
+	digester   rafs.Digester
+
+	pins int           // guarded by Reader.mu
+	node *list.Element // in Reader.idle, if there
+	// ready is closed once data or err is set; neither changes afterwards.
+	ready chan struct{}
+	data  []byte
+	err   error
+}
+
+// NewReader returns a reader of the given blobs, by blob ID: the hexadecimal
+// digest without algorithm.
+func NewReader(sources map[string]Source) *Reader {
+	return &Reader{
+		sources: sources,
+		spans:   semaphore.NewWeighted(parallelSpans),
+		kept:    defaultKept,
+		entries: make(map[key]*entry),
+		idle:    list.New(),
+		seen:    make(map[key]struct{}),
+	}
+}
+
+// Stats counts what a Reader has done so far.
+type Stats struct {
+	Spans        int64         // ranges asked for
+	Chunks       int64         // chunks decompressed and verified
+	ChunksAgain  int64         // of these, those that had been before
+	Bytes        int64         // their decompressed size
+	DecodingTime time.Duration // decompressing and hashing, over all goroutines
+}
+
+// Stats returns the counts so far.
+func (r *Reader) Stats() Stats {
+	return Stats{
+		Spans:        r.stats.spans.Load(),
+		Chunks:       r.stats.chunks.Load(),
+		ChunksAgain:  r.stats.again.Load(),
+		Bytes:        r.stats.bytes.Load(),
+		DecodingTime: time.Duration(r.stats.decoding.Load()),
+	}
+}
+
+// pin returns the entry of a chunk, kept in memory until unpin. fresh says that
+// the caller is the first and has to fetch it.
+func (r *Reader) pin(e entry) (_ *entry, fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known, ok := r.entries[e.key]; ok {
+		if known.node != nil {
+			r.idle.Remove(known.node)
+			known.node = nil
+			r.idleBytes -= int64(known.size)
+		}
+		known.pins++
+		return known, false
+	}
+	e.pins = 1
+	e.ready = make(chan struct{})
+	r.entries[e.key] = &e
+	return &e, true
+}
+
+// unpin lets go of an entry. One that failed is forgotten, so that a later
+// read tries again.
+func (r *Reader) unpin(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.pins--; e.pins > 0 {
+		return
+	}
+	if e.err != nil || e.data == nil {
+		delete(r.entries, e.key)
+		return
+	}
+	e.node = r.idle.PushBack(e)
+	r.idleBytes += int64(e.size)
+	for r.idleBytes > r.kept {
+		oldest := r.idle.Remove(r.idle.Front()).(*entry)
+		oldest.node = nil
+		r.idleBytes -= int64(oldest.size)
+		delete(r.entries, oldest.key)
+	}
+}
+
+// fetch brings fresh entries of one blob into memory. The error is that of the
+// first that failed; each entry has its own.
+func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, s := range plan(entries) {
+		group.Go(func() error { return r.fetchSpan(ctx, s) })
+	}
+	return group.Wait()
+}
+
+func (r *Reader) fetchSpan(ctx context.Context, s span) error {
+	data, err := r.readSpan(ctx, s)
+	var first error
+	for _, e := range s.entries {
+		if err != nil {
+			e.err = fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
+		} else {
+			e.data, e.err = r.decode(e, data[e.off-s.off:][:e.stored])
+		}
+		if e.err != nil && first == nil {
+			first = e.err
+		}
+		close(e.ready)
+	}
+	return first
+}
+
+func (r *Reader) readSpan(ctx context.Context, s span) ([]byte, error) {
+	if err := r.spans.Acquire(ctx, 1); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer r.spans.Release(1)
+	source, ok := r.sources[s.entries[0].blob]
+	if !ok {
+		return nil, fmt.Errorf("the image's manifest does not list that blob: %w", ErrIncomplete)
+	}
+	if err := checkRange(s.off, s.end-s.off, source.Size()); err != nil {
+		return nil, err
+	}
+	r.stats.spans.Add(1)
+	data := make([]byte, s.end-s.off)
+	return data, source.ReadRange(ctx, data, s.off)
+}
+
+// decode decompresses and verifies one chunk.
+func (r *Reader) decode(e *entry, stored []byte) ([]byte, error) {
+	start := time.Now()
+	compressor := e.compressor
+	if e.raw {
+		compressor = rafs.CompressorNone
+	}
+	data, err := decompress(compressor, stored, int(e.size))
+	if err == nil {
+		err = verify(e.digester, data, e.digest)
+	}
+	r.stats.decoding.Add(int64(time.Since(start)))
+	if err != nil {
+		return nil, fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
+	}
+	r.stats.chunks.Add(1)
+	r.stats.bytes.Add(int64(e.size))
+	r.mu.Lock()
+	if _, ok := r.seen[e.key]; ok {
+		r.stats.again.Add(1)
+	}
+	r.seen[e.key] = struct{}{}
+	r.mu.Unlock()
+	return data, nil
+}
+
+// wait returns an entry's data once it is there.
+func (e *entry) wait(ctx context.Context) ([]byte, error) {
+	select {
+	case <-e.ready:
+		return e.data, e.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

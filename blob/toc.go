@@ -1,0 +1,164 @@
+package blob
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// ErrNoTOC says that a blob's tail holds no table of contents and no bootstrap
+// of its layer: other converters than today's made it.
+var ErrNoTOC = errors.New("the blob holds no bootstrap of its layer")
+
+// The parts of a blob, by the names that its table of contents gives them
+// (storage/src/meta/toc.rs of the Nydus project).
+const (
+	partBootstrap = "image.boot"
+	partTOC       = "rafs.blob.toc"
+)
+
+const (
+	tarHeaderSize = 512
+	tocEntrySize  = 128
+	// maxTOCEntries is far above the six names that the format knows.
+	maxTOCEntries = 64
+	// MaxBootstrap bounds the memory that one bootstrap may take: that of an
+	// image of some millions of files.
+	MaxBootstrap = 1 << 30
+)
+
+// A TOC is a blob's table of contents. It lies in the blob's tail: a 512-byte
+// tar header follows each part, so it is found from the end.
+type TOC struct {
+	parts []part
+	// Digest is the SHA-256 of the table's bytes and of its tar header's, as a
+	// bootstrap's blob table may give it; zero where there is no table.
+	Digest [32]byte
+	Size   int64
+}
+
+// A part is one entry of a table of contents.
+type part struct {
+	name       string
+	compressor rafs.Compressor
+	digest     [32]byte // SHA-256 of the uncompressed bytes
+	hasDigest  bool
+	off        int64
+	stored     int64
+	size       int64
+}
+
+// ReadTOC finds the table of contents in a blob's tail, or the one part that
+// the blobs of RAFS v5 have there. A blob with neither gives ErrNoTOC.
+func ReadTOC(ctx context.Context, source Source) (*TOC, error) {
+	name, size, err := readTrailer(ctx, source, source.Size())
+	if err != nil {
+		return nil, err
+	}
+	end := source.Size() - tarHeaderSize
+	switch name {
+	case partBootstrap:
+		return &TOC{parts: []part{{name: name, off: end - size, stored: size, size: size}}}, nil
+	case partTOC:
+		return readTOC(ctx, source, end-size, size)
+	}
+	return nil, fmt.Errorf("blob's tail is %q: %w", name, ErrNoTOC)
+}
+
+// readTrailer reads the tar header that ends at end, and checks that the part
+// it describes lies in the blob.
+func readTrailer(ctx context.Context, source Source, end int64) (name string, size int64, err error) {
+	if end < tarHeaderSize {
+		return "", 0, fmt.Errorf("blob of %d bytes: %w", source.Size(), ErrNoTOC)
+	}
+	header := make([]byte, tarHeaderSize)
+	if err := source.ReadRange(ctx, header, end-tarHeaderSize); err != nil {
+		return "", 0, fmt.Errorf("read the blob's tail: %w", err)
+	}
+	h, err := tar.NewReader(bytes.NewReader(header)).Next()
+	if err != nil {
+		return "", 0, fmt.Errorf("blob's tail is no tar header (%v): %w", err, ErrNoTOC)
+	}
+	if h.Size < 0 || h.Size > end-tarHeaderSize {
+		return "", 0, fmt.Errorf("%s in the blob's tail has %d bytes, the blob %d: %w", h.Name, h.Size, source.Size(), rafs.ErrCorrupt)
+	}
+	return h.Name, h.Size, nil
+}
+
+func readTOC(ctx context.Context, source Source, off, size int64) (*TOC, error) {
+	if size%tocEntrySize != 0 || size > maxTOCEntries*tocEntrySize {
+		return nil, fmt.Errorf("table of contents of %d bytes: %w", size, rafs.ErrCorrupt)
+	}
+	data := make([]byte, size+tarHeaderSize)
+	if err := source.ReadRange(ctx, data, off); err != nil {
+		return nil, fmt.Errorf("read the table of contents: %w", err)
+	}
+	toc := &TOC{Digest: sha256.Sum256(data), Size: int64(len(data))}
+	for entry := data[:size]; len(entry) > 0; entry = entry[tocEntrySize:] {
+		p := part{
+			name:   string(bytes.TrimRight(entry[8:24], "\x00")),
+			digest: [32]byte(entry[24:56]),
+			off:    int64(binary.LittleEndian.Uint64(entry[56:])),
+			stored: int64(binary.LittleEndian.Uint64(entry[64:])),
+			size:   int64(binary.LittleEndian.Uint64(entry[72:])),
+		}
+		p.hasDigest = p.digest != [32]byte{}
+		switch flags := binary.LittleEndian.Uint32(entry); flags {
+		case 1:
+			p.compressor = rafs.CompressorNone
+		case 2:
+			p.compressor = rafs.CompressorZstd
+		case 4:
+			p.compressor = rafs.CompressorLZ4
+		default:
+			return nil, fmt.Errorf("%s in the table of contents has compression %#x: %w", p.name, flags, rafs.ErrUnsupported)
+		}
+		toc.parts = append(toc.parts, p)
+	}
+	return toc, nil
+}
+
+// Bootstrap reads the bootstrap of the blob's layer, decompressed and verified
+// against the table of contents (v5 has no digest there). A blob without one
+// gives ErrNoTOC.
+func (t *TOC) Bootstrap(ctx context.Context, source Source) ([]byte, error) {
+	for _, p := range t.parts {
+		if p.name == partBootstrap {
+			data, err := p.read(ctx, source)
+			if err != nil {
+				return nil, fmt.Errorf("read the layer's bootstrap: %w", err)
+			}
+			return data, nil
+		}
+	}
+	return nil, ErrNoTOC
+}
+
+func (p *part) read(ctx context.Context, source Source) ([]byte, error) {
+	if err := checkRange(p.off, p.stored, source.Size()); err != nil {
+		return nil, err
+	}
+	if p.size < 0 || p.size > MaxBootstrap || p.stored > MaxBootstrap {
+		return nil, fmt.Errorf("%s of %d bytes, %d stored, is over the limit of %d: %w", p.name, p.size, p.stored, MaxBootstrap, rafs.ErrCorrupt)
+	}
+	stored := make([]byte, p.stored)
+	if err := source.ReadRange(ctx, stored, p.off); err != nil {
+		return nil, err
+	}
+	data, err := decompress(p.compressor, stored, int(p.size))
+	if err != nil {
+		return nil, err
+	}
+	if p.hasDigest {
+		if err := verify(rafs.SHA256, data, p.digest); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// A usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usage(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// explain turns an error into one line that says what is wrong, and one hint
+// at what to do, for a terminal.
+func explain(err error) string {
+	line := "error: " + oneLine(err.Error())
+	if hint := hint(err); hint != "" {
+		line += "\nhint: " + hint
+	}
+	return line
+}
+
+func hint(err error) string {
+	var read *artifact.ReadError
+	var plain *nydusimage.NotNydusError
+	var wrong usageError
+	switch {
+	case errors.As(err, &wrong):
+		return "see trivy nydus scan --help"
+	case errors.Is(err, nydusimage.ErrPlatform):
+		return "choose one of these with --platform"
+	case errors.Is(err, nydusimage.ErrUnauthorized):
+		return "log in with docker login or podman login, or give --username and TRIVY_PASSWORD"
+	case errors.Is(err, nydusimage.ErrNotFound):
+		return "check the image's name, tag and registry"
+	case errors.As(err, &plain):
+		return "leave --require-nydus out to scan it as trivy image does"
+	case errors.Is(err, rafs.ErrUnsupported):
+		return "this version does not read such images; there is no report"
+	case errors.Is(err, blob.ErrDigest):
+		return "the image was damaged or altered: pull it anew or convert it again; there is no report"
+	case errors.Is(err, rafs.ErrCorrupt), errors.Is(err, nydusimage.ErrInvalid):
+		return "the image is damaged or malformed: convert it again; there is no report"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "give more time with --timeout"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: check the registry's name and port"
+	case errors.Is(err, blob.ErrIncomplete), errors.As(err, &read):
+		return "the registry did not give all bytes: try again; there is no report"
+	case errors.Is(err, fs.ErrNotExist):
+		return "check the path"
+	}
+	return ""
+}
+
+// oneLine makes text safe for a terminal: names in an image can hold control
+// characters.
+func oneLine(text string) string {
+	var b strings.Builder
+	for _, r := range strings.TrimSpace(text) {
+		switch {
+		case r == '\n':
+			b.WriteString("; ")
+		case r == '\t':
+			b.WriteByte(' ')
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		}
+	}
+	return b.String()
+}

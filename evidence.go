@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+)
+
+// evidenceSchema is the version of the document below; docs/evidence.md
+// describes it.
+const evidenceSchema = 1
+
+// An evidence document says what a scan read and what it was verified against.
+type evidence struct {
+	SchemaVersion int               `json:"schemaVersion"`
+	Plugin        string            `json:"plugin"`
+	Trivy         string            `json:"trivy"`
+	Image         imageEvidence     `json:"image"`
+	Scan          artifact.Evidence `json:"scan"`
+	Traffic       trafficEvidence   `json:"traffic"`
+	Seconds       float64           `json:"seconds"`
+}
+
+type imageEvidence struct {
+	Reference string `json:"reference"`
+	// Resolved is what the reference named: an index, or the manifest.
+	Resolved  string `json:"resolved"`
+	Manifest  string `json:"manifest"`
+	Bootstrap string `json:"bootstrap"`
+	RAFS      int    `json:"rafsVersion"`
+	Size      int64  `json:"sizeBytes"`
+	// ClaimedSource is what the image's annotations say it was made from. It is
+	// a claim: nothing in the scan depends on it.
+	ClaimedSource map[string]string `json:"claimedSource,omitempty"`
+}
+
+type trafficEvidence struct {
+	Requests int64 `json:"requests"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// The annotations in which converters name the source image.
+var sourceAnnotations = []string{
+	"containerd.io/snapshot/nydus-source-digest",
+	"containerd.io/snapshot/nydus-source-reference",
+}
+
+func (s *service) evidence(took time.Duration) evidence {
+	e := evidence{
+		SchemaVersion: evidenceSchema,
+		Plugin:        version,
+		Trivy:         trivyVersion(),
+		Image: imageEvidence{
+			Reference: s.options.Target,
+			Resolved:  s.image.Descriptor.Digest.String(),
+			Manifest:  s.image.Digest.String(),
+			Bootstrap: s.image.BootstrapDigest.String(),
+			RAFS:      int(s.image.Tree.Superblock().Version),
+			Size:      size(s.image),
+		},
+		Scan:    s.artifact.Evidence(),
+		Traffic: trafficEvidence{Requests: s.traffic.Requests(), Bytes: s.traffic.Bytes()},
+		Seconds: took.Seconds(),
+	}
+	for _, key := range sourceAnnotations {
+		if value, ok := s.image.Manifest.Annotations[key]; ok {
+			if e.Image.ClaimedSource == nil {
+				e.Image.ClaimedSource = make(map[string]string)
+			}
+			e.Image.ClaimedSource[key] = value
+		}
+	}
+	return e
+}
+
+func writeEvidence(path string, e evidence) error {
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the evidence: %w", err)
+	}
+	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the evidence: %w", err)
+	}
+	return nil
+}
+
+func bytesString(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
+
+func percent(part, whole int64) string {
+	if whole == 0 {
+		return "0 %"
+	}
+	return fmt.Sprintf("%.1f %%", 100*float64(part)/float64(whole))
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/aquasecurity/trivy/pkg/flag"
+)
+
+// The values of --mount.
+const (
+	mountNative = "native"
+	mountNydusd = "nydusd"
+)
+
+// A nydusFlagGroup holds the flags that `trivy image` does not have. Like
+// Trivy's own they can also be set by TRIVY_… variables and in trivy.yaml.
+type nydusFlagGroup struct {
+	Mount         *flag.Flag[string]
+	Evidence      *flag.Flag[string]
+	PlainHTTP     *flag.Flag[bool]
+	RequireNydus  *flag.Flag[bool]
+	RequireLayers *flag.Flag[bool]
+}
+
+// nydusOptions are the values of these flags.
+type nydusOptions struct {
+	mount         string
+	evidence      string
+	plainHTTP     bool
+	requireNydus  bool
+	requireLayers bool
+}
+
+func newNydusFlagGroup() *nydusFlagGroup {
+	return &nydusFlagGroup{
+		Mount: &flag.Flag[string]{
+			Name: "mount", ConfigName: "nydus.mount", Default: mountNative,
+			Usage: "how to read the image: native, in this process",
+		},
+		Evidence: &flag.Flag[string]{
+			Name: "evidence", ConfigName: "nydus.evidence",
+			Usage: "file to write what was read and what it was verified against to, as JSON",
+		},
+		PlainHTTP: &flag.Flag[bool]{
+			Name: "plain-http", ConfigName: "nydus.plain-http",
+			Usage: "speak plain HTTP to the registry",
+		},
+		RequireNydus: &flag.Flag[bool]{
+			Name: "require-nydus", ConfigName: "nydus.require-nydus",
+			Usage: "refuse an image that is not a Nydus image, instead of scanning it as trivy image does",
+		},
+		RequireLayers: &flag.Flag[bool]{
+			Name: "require-layers", ConfigName: "nydus.require-layers",
+			Usage: "refuse an image whose layers do not say which files were deleted or replaced",
+		},
+	}
+}
+
+// Name implements [flag.FlagGroup].
+func (g *nydusFlagGroup) Name() string { return "Nydus" }
+
+// Flags implements [flag.FlagGroup].
+func (g *nydusFlagGroup) Flags() []flag.Flagger {
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers}
+}
+
+// ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
+// ours: see options.
+func (g *nydusFlagGroup) ToOptions(*flag.Options) error { return nil }
+
+// options gives the values, once Trivy has parsed the flags.
+func (g *nydusFlagGroup) options() nydusOptions {
+	return nydusOptions{
+		mount:         g.Mount.Value(),
+		evidence:      g.Evidence.Value(),
+		plainHTTP:     g.PlainHTTP.Value(),
+		requireNydus:  g.RequireNydus.Value(),
+		requireLayers: g.RequireLayers.Value(),
+	}
+}
+
+// usageTemplate shows the flags in their groups, as `trivy image --help` does.
+func usageTemplate(flagGroups string) string {
+	return fmt.Sprintf(`Usage:
+  {{.UseLine}}
+
+Examples:
+{{.Example}}
+
+%s
+
+Global Flags:
+{{.PersistentFlags.FlagUsages | trimTrailingWhitespaces}}
+`, flagGroups)
+}

@@ -1,0 +1,107 @@
+package testimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// tocName is the tar name of a data blob's table of contents.
+const tocName = "rafs.blob.toc"
+
+// Compression of a table-of-contents entry.
+const (
+	tocNone = 1
+	tocZstd = 2
+)
+
+// errNoEntry says that a blob has no entry of the asked name.
+var errNoEntry = errors.New("no such entry in the blob")
+
+// readBlobEntry reads one named part ("image.boot", "blob.meta", …) of a data blob: through the table of contents
+// where there is one (v6), else by the tar headers, which follow their data (v5).
+func readBlobEntry(blob, name string) ([]byte, error) {
+	f, err := os.Open(blob)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	h, data, err := trailingEntry(f, info.Size())
+	if err != nil {
+		return nil, fmt.Errorf("read the tail of blob %s: %w", blob, err)
+	}
+	if h.Name == tocName {
+		return tocEntry(f, data, name)
+	}
+	for end := info.Size(); end > 0; {
+		if h, data, err = trailingEntry(f, end); err != nil {
+			break
+		}
+		if h.Name == name {
+			return io.ReadAll(data)
+		}
+		end -= data.Size() + 512
+	}
+	return nil, fmt.Errorf("%q in blob %s: %w", name, blob, errNoEntry)
+}
+
+// trailingEntry reads the tar header in the 512 bytes before end and the data before it.
+func trailingEntry(r io.ReaderAt, end int64) (*tar.Header, *io.SectionReader, error) {
+	h, err := tar.NewReader(io.NewSectionReader(r, end-512, 512)).Next()
+	if err != nil {
+		return nil, nil, fmt.Errorf("tar header at %d: %w", end-512, err)
+	}
+	start := end - 512 - h.Size
+	if start < 0 {
+		return nil, nil, fmt.Errorf("tar header at %d: %q of %d bytes does not fit", end-512, h.Name, h.Size)
+	}
+	return h, io.NewSectionReader(r, start, h.Size), nil
+}
+
+// tocEntry reads an entry through the table of contents; its records are 128 bytes (storage/src/meta/toc.rs).
+func tocEntry(r io.ReaderAt, toc io.Reader, name string) ([]byte, error) {
+	record := make([]byte, 128)
+	for {
+		if _, err := io.ReadFull(toc, record); err == io.EOF {
+			return nil, fmt.Errorf("%q: %w", name, errNoEntry)
+		} else if err != nil {
+			return nil, fmt.Errorf("read the table of contents: %w", err)
+		}
+		if string(bytes.TrimRight(record[8:24], "\x00")) != name {
+			continue
+		}
+		u64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(record[at:])) }
+		raw := make([]byte, u64(64))
+		if _, err := r.ReadAt(raw, u64(56)); err != nil {
+			return nil, fmt.Errorf("read %q: %w", name, err)
+		}
+		switch flags := binary.LittleEndian.Uint32(record); flags {
+		case tocNone:
+			return raw, nil
+		case tocZstd:
+			return unzstd(raw)
+		default:
+			return nil, fmt.Errorf("%q has flags %#x, expected %d (none) or %d (zstd)", name, flags, tocNone, tocZstd)
+		}
+	}
+}
+
+func unzstd(raw []byte) ([]byte, error) {
+	d, err := zstd.NewReader(strings.NewReader(string(raw)))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return io.ReadAll(d)
+}

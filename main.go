@@ -1,0 +1,24 @@
+// Command trivy-nydus is a Trivy plugin: `trivy nydus <ref>` scans a Nydus
+// container image where it lies, in a registry, reading only the bytes that the
+// analyzers ask for.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	xos "github.com/aquasecurity/trivy/pkg/x/os"
+
+	_ "modernc.org/sqlite" // the RPM and Java databases are SQLite files
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	_ = xos.Cleanup()
+	os.Exit(code)
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/cheggaaa/pb/v3"
+	"golang.org/x/term"
+
+	"github.com/aquasecurity/trivy/pkg/flag"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// A meter shows on a terminal how far a scan is. The nil meter shows nothing.
+type meter struct {
+	bar     *pb.ProgressBar
+	traffic *nydusimage.Traffic
+	size    int64
+	once    sync.Once
+}
+
+// newMeter returns nil where nobody watches.
+func newMeter(stderr io.Writer, options flag.Options, traffic *nydusimage.Traffic, size int64) *meter {
+	file, ok := stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) || options.Quiet || options.NoProgress {
+		return nil
+	}
+	bar := pb.ProgressBarTemplate(`{{counters . }} files {{bar . }} {{string . "read"}}`).New(0)
+	bar.SetWriter(stderr)
+	return &meter{bar: bar, traffic: traffic, size: size}
+}
+
+// update shows that so many of so many files are done.
+func (m *meter) update(done, total int) {
+	if m == nil {
+		return
+	}
+	m.once.Do(func() { m.bar.Start() })
+	m.bar.Set("read", fmt.Sprintf("%s of %s", bytesString(m.traffic.Bytes()), bytesString(m.size)))
+	m.bar.SetTotal(int64(total)).SetCurrent(int64(done))
+}
+
+// stop ends the line.
+func (m *meter) stop() {
+	if m != nil && m.bar.IsStarted() {
+		m.bar.Finish()
+	}
+}

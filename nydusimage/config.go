@@ -1,0 +1,56 @@
+package nydusimage
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// How converters sign the history entry that they append.
+const (
+	converterCreatedBy = "Nydus Converter"
+	converterComment   = "Nydus Bootstrap Layer"
+)
+
+// sourceConfig decodes a config and takes back what the converter added: the
+// one history entry and the one diff ID of the bootstrap layer. Left in, they
+// make Trivy take the whole image for its own base image, whose layers it does
+// not scan for secrets. diffIDs are those of the layers data layers, nil where
+// the config does not list them one to one.
+func sourceConfig(raw []byte, layers int) (_ *v1.ConfigFile, diffIDs []v1.Hash, err error) {
+	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if n := len(config.History) - 1; n >= 0 {
+		last := config.History[n]
+		if !last.EmptyLayer && (last.CreatedBy == converterCreatedBy || last.Comment == converterComment) {
+			config.History = config.History[:n]
+		}
+	}
+	if len(config.RootFS.DiffIDs) == layers+1 {
+		config.RootFS.DiffIDs = config.RootFS.DiffIDs[:layers]
+	}
+	if len(config.RootFS.DiffIDs) == layers {
+		diffIDs = config.RootFS.DiffIDs
+	}
+	return config, diffIDs, nil
+}
+
+// createdBy returns the commands that made the layers, spelled as Trivy does;
+// nil where the history does not have one for each.
+func createdBy(config *v1.ConfigFile, layers int) []string {
+	var commands []string
+	for _, h := range config.History {
+		if !h.EmptyLayer {
+			command := strings.TrimPrefix(h.CreatedBy, "/bin/sh -c ")
+			commands = append(commands, strings.TrimPrefix(command, "#(nop) "))
+		}
+	}
+	if len(commands) != layers {
+		return nil
+	}
+	return commands
+}

@@ -1,0 +1,222 @@
+// Package nydusimage resolves a reference to a Nydus image: index, manifest,
+// config, bootstrap and data blobs, from a registry or an OCI layout directory.
+//
+// A Nydus image's manifest lists data blobs and, last, the bootstrap layer: a
+// tar archive with the merged bootstrap of the whole image (image/image.boot)
+// and, for RAFS v6, each blob's table of chunks (image/<blob>.blob.meta).
+//
+// [Open] follows the chain of digests: the reference gives a manifest, its
+// digest vouches for the config and the bootstrap layer, whose digests are
+// checked. Data blobs are not read here; [Layer.Source] gives their ranges.
+package nydusimage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+var (
+	// ErrNotFound is wrapped by errors about an image that is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrUnauthorized is wrapped by errors about missing or refused credentials.
+	ErrUnauthorized = errors.New("no access")
+	// ErrPlatform is wrapped by errors about an index without the platform.
+	ErrPlatform = errors.New("no image for the platform")
+	// ErrInvalid is wrapped by errors about manifests and configs that
+	// contradict their specification.
+	ErrInvalid = errors.New("invalid image")
+)
+
+// Options say how an image is found and read. The zero value reads with the
+// default transport and the credentials of the docker and podman command lines.
+type Options struct {
+	// Transport carries all requests; it knows about TLS and proxies. nil is
+	// http.DefaultTransport.
+	Transport http.RoundTripper
+	// Credentials are tried in order for the host of the reference, before
+	// what Keychain has for it.
+	Credentials []authn.Authenticator
+	// Exclusive says that Credentials replace the keychain.
+	Exclusive bool
+	// Keychain has credentials by host. nil is the configuration files of
+	// docker and podman and their credential helpers.
+	Keychain authn.Keychain
+	// Mirrors lists, by host, the registries that are asked first.
+	Mirrors map[string][]string
+	// PlainHTTP allows plain HTTP to hosts other than this machine.
+	PlainHTTP bool
+	// Platform selects from an index. nil is linux/amd64; an empty OS stands
+	// for any.
+	Platform *v1.Platform
+	// Traffic, if not nil, counts requests and bytes.
+	Traffic *Traffic
+	// Notice, if not nil, is told what a person should know, a line each.
+	Notice func(string)
+}
+
+func (o *Options) notice(format string, args ...any) {
+	if o.Notice != nil {
+		o.Notice(fmt.Sprintf(format, args...))
+	}
+}
+
+// An Image is a Nydus image that has been resolved. Its manifest, config and
+// bootstrap are in memory, verified.
+type Image struct {
+	// Reference is what the image was asked for by, fully spelled; nil for a
+	// path.
+	Reference name.Reference
+	// Descriptor is that of what the reference names: an index or the manifest.
+	Descriptor v1.Descriptor
+	// Digest is that of the Nydus manifest.
+	Digest   v1.Hash
+	Manifest *v1.Manifest
+	// Config is the image's configuration as the source image had it: without
+	// the history entry and the diff ID that the converter appended.
+	Config *v1.ConfigFile
+	// Layers are the data layers, bottom first.
+	Layers []Layer
+	// Tree is the merged bootstrap.
+	Tree *rafs.Tree
+	// BootstrapDigest is that of the bootstrap layer.
+	BootstrapDigest v1.Hash
+	// Metas are the blob.meta files of the bootstrap layer, by blob ID.
+	Metas map[string][]byte
+
+	closers []io.Closer
+}
+
+// A Layer is one data layer of a Nydus image.
+type Layer struct {
+	v1.Descriptor
+	// DiffID is what the config says of it.
+	DiffID string
+	// CreatedBy is the command that made it, by the image's history; "" where
+	// the history does not map one to one to the layers.
+	CreatedBy string
+	// Source gives the blob's bytes.
+	Source blob.Source
+}
+
+// BlobID is the layer's blob ID as bootstraps name it: the digest without
+// algorithm.
+func (l *Layer) BlobID() string { return l.Digest.Hex }
+
+// A NotNydusError says that a reference is an image, but not a Nydus image.
+type NotNydusError struct {
+	Reference string
+	Digest    v1.Hash // of the manifest that was found
+	Reason    string
+}
+
+func (e *NotNydusError) Error() string {
+	return fmt.Sprintf("%s is not a Nydus image: %s", e.Reference, e.Reason)
+}
+
+// Open resolves what the user gave: a reference, or a path (see [IsPath]) to an
+// OCI layout directory. The image must be closed.
+func Open(ctx context.Context, target string, o Options) (*Image, error) {
+	where, doc, reference, err := find(ctx, target, &o)
+	if err != nil {
+		return nil, err
+	}
+	found := doc.Descriptor
+	if doc, err = selectManifest(ctx, where, doc, target, &o); err != nil {
+		return nil, err
+	}
+	image := &Image{Reference: reference, Descriptor: found}
+	if err := image.read(ctx, where, doc, target); err != nil {
+		return nil, errors.Join(err, image.Close())
+	}
+	return image, nil
+}
+
+// Close frees what reading the image has taken.
+func (i *Image) Close() error {
+	var errs []error
+	for _, c := range i.closers {
+		errs = append(errs, c.Close())
+	}
+	i.closers = nil
+	return errors.Join(errs...)
+}
+
+// find opens the place that holds the image and reads the document that the
+// target names there.
+func find(ctx context.Context, target string, o *Options) (store, *document, name.Reference, error) {
+	if IsPath(target) {
+		where, doc, err := openLayout(target)
+		return where, doc, nil, err
+	}
+	reference, err := parseReference(target, o)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("read the reference %q: %w", target, err)
+	}
+	where, doc, err := openRegistry(ctx, reference, o)
+	return where, doc, reference, err
+}
+
+func (i *Image) read(ctx context.Context, where store, doc *document, target string) error {
+	i.Digest = doc.Digest
+	manifest, err := parseManifest(doc)
+	if err != nil {
+		return err
+	}
+	i.Manifest = manifest
+	if reason := notNydus(manifest); reason != "" {
+		return &NotNydusError{Reference: target, Digest: doc.Digest, Reason: reason}
+	}
+	data, bootstrap, err := splitLayers(manifest)
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", doc.Digest, err)
+	}
+
+	rawConfig, err := readBlob(ctx, where, manifest.Config, maxConfig)
+	if err != nil {
+		return fmt.Errorf("read the config: %w", err)
+	}
+	config, diffIDs, err := sourceConfig(rawConfig, len(data))
+	if err != nil {
+		return fmt.Errorf("config %s: %w", manifest.Config.Digest, err)
+	}
+	i.Config = config
+	created := createdBy(config, len(data))
+	for n, d := range data {
+		source, err := where.blob(d)
+		if err != nil {
+			return err
+		}
+		if c, ok := source.(io.Closer); ok {
+			i.closers = append(i.closers, c)
+		}
+		layer := Layer{Descriptor: d, DiffID: d.Digest.String(), Source: source}
+		if diffIDs != nil {
+			layer.DiffID = diffIDs[n].String()
+		}
+		if created != nil {
+			layer.CreatedBy = created[n]
+		}
+		i.Layers = append(i.Layers, layer)
+	}
+
+	i.BootstrapDigest = bootstrap.Digest
+	layer, err := readBootstrapLayer(ctx, where, bootstrap)
+	if err != nil {
+		return fmt.Errorf("bootstrap layer %s: %w", bootstrap.Digest, err)
+	}
+	i.Metas = layer.metas
+	if i.Tree, err = layer.open(); err != nil {
+		return fmt.Errorf("bootstrap in layer %s: %w", bootstrap.Digest, err)
+	}
+	return nil
+}

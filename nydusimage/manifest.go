@@ -1,0 +1,127 @@
+package nydusimage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// What tells a Nydus image from another one, as nydusify and nydus-snapshotter
+// write it.
+const (
+	annotationBootstrap = "containerd.io/snapshot/nydus-bootstrap"
+	annotationBlob      = "containerd.io/snapshot/nydus-blob"
+	mediaTypeBlob       = "application/vnd.oci.image.layer.nydus.blob.v1"
+	artifactTypeNydus   = "application/vnd.nydus.image.manifest.v1+json"
+	featureNydus        = "nydus.remoteimage.v1" // in os.features, before Nydus v2.3.5
+)
+
+// parseManifest decodes a manifest, after it is clear that it is one.
+func parseManifest(doc *document) (*v1.Manifest, error) {
+	if !doc.MediaType.IsImage() {
+		return nil, fmt.Errorf("%s has media type %q, which is no image manifest: %w", doc.Digest, doc.MediaType, ErrInvalid)
+	}
+	manifest, err := v1.ParseManifest(bytes.NewReader(doc.raw))
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w: %w", doc.Digest, ErrInvalid, err)
+	}
+	return manifest, nil
+}
+
+// notNydus returns "" for a Nydus manifest, else what it lacks.
+func notNydus(manifest *v1.Manifest) string {
+	for _, layer := range manifest.Layers {
+		if isBootstrap(layer) || isData(layer) {
+			return ""
+		}
+	}
+	return "no layer of its manifest is marked as a Nydus bootstrap"
+}
+
+func isBootstrap(layer v1.Descriptor) bool {
+	_, ok := layer.Annotations[annotationBootstrap]
+	return ok
+}
+
+func isData(layer v1.Descriptor) bool {
+	_, ok := layer.Annotations[annotationBlob]
+	return ok || layer.MediaType == mediaTypeBlob
+}
+
+// splitLayers returns the data layers and the bootstrap layer, which comes last.
+func splitLayers(manifest *v1.Manifest) (data []v1.Descriptor, bootstrap v1.Descriptor, err error) {
+	last := len(manifest.Layers) - 1
+	for n, layer := range manifest.Layers {
+		switch {
+		case isBootstrap(layer) != (n == last):
+			return nil, bootstrap, fmt.Errorf("layer %d of %d: the last layer, and no other, must be the bootstrap: %w", n+1, last+1, ErrInvalid)
+		case n != last && !isData(layer):
+			return nil, bootstrap, fmt.Errorf("layer %d of %d has media type %q and is not marked as a Nydus blob: %w", n+1, last+1, layer.MediaType, ErrInvalid)
+		case layer.Digest.Algorithm != "sha256":
+			return nil, bootstrap, fmt.Errorf("layer %d of %d has digest %s, only sha256 is read: %w", n+1, last+1, layer.Digest, ErrInvalid)
+		}
+	}
+	return manifest.Layers[:last], manifest.Layers[last], nil
+}
+
+// selectManifest returns doc if it is a manifest; from an index the Nydus
+// manifest of the platform, or where there is none the platform's other one.
+func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options) (*document, error) {
+	if !doc.MediaType.IsIndex() {
+		return doc, nil
+	}
+	index, err := v1.ParseIndexManifest(bytes.NewReader(doc.raw))
+	if err != nil {
+		return nil, fmt.Errorf("index %s: %w: %w", doc.Digest, ErrInvalid, err)
+	}
+	want := v1.Platform{OS: "linux", Architecture: "amd64"}
+	if o.Platform != nil {
+		want = *o.Platform
+	}
+	var nydus, other *v1.Descriptor
+	var there []string
+	for n := range index.Manifests {
+		d := &index.Manifests[n]
+		if !d.MediaType.IsImage() || d.Platform == nil || d.Platform.Architecture == "unknown" {
+			continue // nested indexes, attestations
+		}
+		there = append(there, d.Platform.String())
+		if !satisfies(*d.Platform, want) {
+			continue
+		}
+		marked := d.ArtifactType == artifactTypeNydus
+		for _, feature := range d.Platform.OSFeatures {
+			marked = marked || feature == featureNydus
+		}
+		switch {
+		case marked && nydus == nil:
+			nydus = d
+		case !marked && other == nil:
+			other = d
+		}
+	}
+	switch {
+	case nydus != nil && other != nil:
+		o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
+			target, want, nydus.Digest, other.Digest)
+		return where.child(ctx, *nydus)
+	case nydus != nil:
+		return where.child(ctx, *nydus)
+	case other != nil:
+		return where.child(ctx, *other)
+	}
+	return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, want, strings.Join(there, ", "), ErrPlatform)
+}
+
+// satisfies says whether an image's platform is the wanted one. What is not
+// asked for, a variant or any OS, is not compared; nor are os.features, which
+// old converters use to mark Nydus images.
+func satisfies(have, want v1.Platform) bool {
+	return (want.OS == "" || have.OS == want.OS) &&
+		have.Architecture == want.Architecture &&
+		(want.Variant == "" || have.Variant == want.Variant) &&
+		(want.OSVersion == "" || have.OSVersion == want.OSVersion)
+}

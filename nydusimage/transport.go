@@ -1,0 +1,83 @@
+package nydusimage
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+// Traffic counts what was asked of registries and token services, and what
+// came. It is safe for concurrent use.
+type Traffic struct {
+	requests atomic.Int64
+	bytes    atomic.Int64
+}
+
+// Requests is the number of HTTP requests sent so far.
+func (t *Traffic) Requests() int64 { return t.requests.Load() }
+
+// Bytes is the number of bytes of answers' bodies received so far.
+func (t *Traffic) Bytes() int64 { return t.bytes.Load() }
+
+// Count wraps a transport so that its traffic is counted.
+func (t *Traffic) Count(inner http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		t.requests.Add(1)
+		resp, err := inner.RoundTrip(req)
+		if err == nil {
+			resp.Body = &countedBody{resp.Body, t}
+		}
+		return resp, err
+	})
+}
+
+type countedBody struct {
+	io.ReadCloser
+	traffic *Traffic
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.traffic.bytes.Add(int64(n))
+	return n, err
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// guardPlainHTTP keeps requests off unencrypted connections: only loopback is
+// spoken to in the clear, and with plainHTTP any host, but credentials go in
+// the clear to the registry alone. go-containerregistry by itself would fall
+// back to plain HTTP for private addresses.
+func guardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		switch {
+		case req.URL.Scheme == "https" && plainHTTP && req.URL.Host == registry:
+			return nil, &refusal{fmt.Sprintf("%s is spoken to without TLS", registry)}
+		case req.URL.Scheme != "http" || isLoopback(req.URL.Hostname()):
+		case !plainHTTP:
+			return nil, &refusal{fmt.Sprintf("%s is not spoken to without TLS unless --plain-http allows it", req.URL.Host)}
+		case req.URL.Host != registry && req.Header.Get("Authorization") != "":
+			return nil, &refusal{fmt.Sprintf("credentials are not sent to %s without TLS", req.URL.Host)}
+		}
+		return inner.RoundTrip(req)
+	})
+}
+
+// A refusal is a request that was not sent. No repetition changes it.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string   { return r.reason }
+func (r *refusal) Permanent() bool { return true }
+
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

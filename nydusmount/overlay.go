@@ -1,0 +1,245 @@
+package nydusmount
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// The names of whiteouts, as the OCI image specification has them.
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// IsWhiteout says whether a file's name is that of a whiteout.
+func IsWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), whiteoutPrefix) }
+
+// An Overlay is what the trees of an image's layers give when they are applied
+// one onto the other.
+type Overlay struct {
+	root *overlayNode
+}
+
+// An overlayNode is one path of an overlay.
+type overlayNode struct {
+	layer    int
+	inode    rafs.Inode
+	children map[string]*overlayNode
+}
+
+// Overlay applies the layers' trees, bottom first. All layers must have one.
+func (m *Mount) Overlay() (*Overlay, error) {
+	o := &Overlay{root: &overlayNode{}}
+	for n, view := range m.Layers {
+		if err := o.apply(n, view.Tree); err != nil {
+			return nil, fmt.Errorf("tree of layer %d: %w", n+1, err)
+		}
+	}
+	return o, nil
+}
+
+// Layer returns the index of the layer that brought what the path shows, and
+// whether the path is there.
+func (o *Overlay) Layer(name string) (int, bool) {
+	node := o.root
+	if name == "." {
+		return node.layer, true
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if node = node.children[part]; node == nil {
+			return 0, false
+		}
+	}
+	return node.layer, true
+}
+
+func (o *Overlay) apply(layer int, tree *rafs.Tree) error {
+	o.root.layer, o.root.inode = layer, tree.Root()
+	// The directories from the root down to the one that is being walked.
+	stack := []*overlayNode{o.root}
+	if err := o.whiteouts(layer, o.root, tree.Root()); err != nil {
+		return err
+	}
+	return tree.Walk(func(name string, inode rafs.Inode) error {
+		if name == "." {
+			return nil
+		}
+		base := path.Base(name)
+		if IsWhiteout(base) && layer > 0 {
+			if inode.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		depth := strings.Count(name, "/")
+		stack = stack[:depth+1]
+		parent := stack[depth]
+		node := &overlayNode{layer: layer, inode: inode}
+		if inode.IsDir() {
+			if below := parent.children[base]; below != nil && below.inode.IsDir() {
+				node.children = below.children
+			}
+			if err := o.whiteouts(layer, node, inode); err != nil {
+				return err
+			}
+			stack = append(stack, node)
+		}
+		if parent.children == nil {
+			parent.children = make(map[string]*overlayNode)
+		}
+		parent.children[base] = node
+		return nil
+	})
+}
+
+// whiteouts takes from a directory of the layers below what this layer's
+// directory deletes. In the lowest layer whiteouts are ordinary names.
+func (o *Overlay) whiteouts(layer int, node *overlayNode, dir rafs.Inode) error {
+	if layer == 0 {
+		return nil
+	}
+	entries, err := dir.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name == whiteoutOpaque {
+			node.children = nil
+		} else if name, ok := strings.CutPrefix(e.Name, whiteoutPrefix); ok {
+			delete(node.children, name)
+		}
+	}
+	return nil
+}
+
+// A Contradiction is a path at which the layers' trees do not give what the
+// merged tree shows.
+type Contradiction struct {
+	Path   string
+	Reason string
+}
+
+func (c *Contradiction) Error() string { return fmt.Sprintf("%q: %s", c.Path, c.Reason) }
+
+// Compare returns the first path, in the order of a walk, at which the overlay
+// differs from the merged tree in what a container would see: names, types,
+// permissions, owners, sizes, contents, link targets and device numbers. nil
+// means that there is none.
+func (o *Overlay) Compare(merged *rafs.Tree) (*Contradiction, error) {
+	paths := 0
+	var found *Contradiction
+	err := merged.Walk(func(name string, inode rafs.Inode) error {
+		paths++
+		node := o.lookup(name)
+		if node == nil {
+			found = &Contradiction{name, "no layer brings it"}
+			return fs.SkipAll
+		}
+		reason, err := differs(node.inode, inode)
+		if err != nil {
+			return err
+		}
+		if reason != "" {
+			found = &Contradiction{name, fmt.Sprintf("layer %d brings it with another %s", node.layer+1, reason)}
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if err != nil || found != nil {
+		return found, err
+	}
+	if extra := o.root.count(); extra != paths {
+		return o.firstExtra(merged)
+	}
+	return nil, nil
+}
+
+func (o *Overlay) lookup(name string) *overlayNode {
+	node := o.root
+	if name == "." {
+		return node
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if node = node.children[part]; node == nil {
+			return nil
+		}
+	}
+	return node
+}
+
+func (n *overlayNode) count() int {
+	total := 1
+	for _, child := range n.children {
+		total += child.count()
+	}
+	return total
+}
+
+// firstExtra finds a path that the layers give and the merged tree lacks.
+func (o *Overlay) firstExtra(merged *rafs.Tree) (*Contradiction, error) {
+	var extra []string
+	var visit func(prefix string, n *overlayNode)
+	visit = func(prefix string, n *overlayNode) {
+		for name, child := range n.children {
+			full := path.Join(prefix, name)
+			if _, err := merged.Lookup(full); err != nil {
+				extra = append(extra, full)
+				continue
+			}
+			visit(full, child)
+		}
+	}
+	visit("", o.root)
+	if len(extra) == 0 {
+		return nil, nil
+	}
+	return &Contradiction{slices.Min(extra), "a layer brings it, the image does not show it"}, nil
+}
+
+// differs names the first property in which two inodes differ, or "".
+func differs(a, b rafs.Inode) (string, error) {
+	switch {
+	case a.Mode != b.Mode:
+		return "mode", nil
+	case a.UID != b.UID || a.GID != b.GID:
+		return "owner", nil
+	case a.Rdev != b.Rdev:
+		return "device number", nil
+	case a.IsSymlink():
+		targetA, err := a.Readlink()
+		if err != nil {
+			return "", err
+		}
+		targetB, err := b.Readlink()
+		if err != nil || targetA == targetB {
+			return "", err
+		}
+		return "target", nil
+	case !a.IsRegular():
+		return "", nil
+	case a.Size != b.Size:
+		return "size", nil
+	}
+	chunksA, err := a.Chunks()
+	if err != nil {
+		return "", err
+	}
+	chunksB, err := b.Chunks()
+	if err != nil {
+		return "", err
+	}
+	same := slices.EqualFunc(chunksA, chunksB, func(x, y rafs.Chunk) bool {
+		return x.FileOffset == y.FileOffset && x.UncompressedSize == y.UncompressedSize &&
+			x.HasDigest && y.HasDigest && bytes.Equal(x.Digest[:], y.Digest[:])
+	})
+	if !same {
+		return "content", nil
+	}
+	return "", nil
+}

@@ -1,0 +1,63 @@
+package rafs
+
+// A format is one version of the on-disk format. It decodes and checks single
+// structures; what they mean together (paths, walks, files) is decided above
+// it, once for all versions. To add a version, implement this interface and
+// name its magic number in openFormat.
+//
+// A node is where an inode lies, in the format's own terms: the index into the
+// inode table in v5, the nid in v6. Any number may be passed as a node: it is
+// checked.
+type format interface {
+	superblock() Superblock
+	blobs() []Blob
+
+	// root returns the node of the root directory.
+	root() uint64
+	// nodes returns a number that is greater than all valid nodes. It is at
+	// most the size of the bootstrap.
+	nodes() uint64
+
+	// inode decodes an inode; the caller fills in its tree. The type bits of
+	// its mode are one of the seven types and its size is not negative.
+	inode(node uint64) (Inode, error)
+	// footprint returns how many bytes of the bootstrap an inode claims for
+	// itself alone, including the names and fixed-size records that only a
+	// directory's own entries have. So the footprints of distinct inodes of an
+	// honest image add up to less than its size.
+	footprint(node uint64) (uint64, error)
+	// directory opens the list of names of a directory.
+	directory(node uint64) (directory, error)
+	// readlink returns the target of a symbolic link as stored.
+	readlink(node uint64) ([]byte, error)
+	// xattrs calls yield for each extended attribute, with its full name.
+	// Both slices are parts of the bootstrap.
+	xattrs(node uint64, yield func(name string, value []byte) error) error
+	// chunks returns the chunks of a regular file in the order of their file
+	// offsets: without overlap, inside the file, and without gaps but for
+	// holes that the format declares.
+	chunks(node uint64) ([]Chunk, error)
+}
+
+// headSize is how much of a bootstrap openFormat looks at.
+const headSize = v6SuperOffset + v6SuperSize
+
+// checkFormat tells from the first bytes whether a bootstrap is of a version
+// that openFormat reads, before the rest is read into memory.
+func checkFormat(head []byte) (Version, error) {
+	switch {
+	case isV5(head):
+		return V5, checkV5Version(head)
+	case isV6(head):
+		return V6, checkV6Features(head)
+	}
+	return 0, corruptf("no superblock of RAFS v5 or v6 found")
+}
+
+// openFormat decodes what belongs to the whole image.
+func openFormat(version Version, m metadata) (format, error) {
+	if version == V5 {
+		return openV5(m)
+	}
+	return openV6(m)
+}

@@ -1,0 +1,123 @@
+package rafs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+// A Tree is an opened bootstrap. It holds the whole bootstrap in memory.
+type Tree struct {
+	format format
+	size   uint64 // of the bootstrap, in bytes
+	root   Inode
+}
+
+// Open reads the bootstrap of size bytes from r, once and whole.
+//
+// It checks what concerns the whole image: the superblock, the blob table and
+// the root. Inodes are checked when they are reached. The error wraps
+// [ErrCorrupt], [ErrUnsupported] or what r returned.
+func Open(r io.ReaderAt, size int64) (*Tree, error) {
+	t, err := open(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("open bootstrap: %w", err)
+	}
+	return t, nil
+}
+
+func open(r io.ReaderAt, size int64) (*Tree, error) {
+	if size < 0 {
+		return nil, corruptf("its size is negative")
+	}
+	if size > MaxBootstrapSize {
+		return nil, unsupportedf("its %d bytes are more than the %d that nydusd reads", size, MaxBootstrapSize)
+	}
+	head := make([]byte, min(size, headSize))
+	if err := readFull(r, head); err != nil {
+		return nil, err
+	}
+	version, err := checkFormat(head)
+	if err != nil {
+		return nil, err
+	}
+	m := make(metadata, size)
+	if err := readFull(r, m); err != nil {
+		return nil, err
+	}
+	f, err := openFormat(version, m)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{format: f, size: uint64(size)}
+	if t.root, err = t.inode(f.root()); err != nil {
+		return nil, fmt.Errorf("read root inode: %w", err)
+	}
+	if !t.root.IsDir() {
+		return nil, corruptf("the root is not a directory")
+	}
+	return t, nil
+}
+
+// readFull fills b from the start of r.
+func readFull(r io.ReaderAt, b []byte) error {
+	n, err := r.ReadAt(b, 0)
+	switch {
+	case n == len(b):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return corruptf("it ends after %d of %d bytes: %w", n, len(b), io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// Superblock returns what the superblock says of the whole tree.
+func (t *Tree) Superblock() Superblock { return t.format.superblock() }
+
+// Blobs returns the blob table. It is shared: the caller must not change it.
+func (t *Tree) Blobs() []Blob { return t.format.blobs() }
+
+// Root returns the root directory.
+func (t *Tree) Root() Inode { return t.root }
+
+// Lookup returns the inode of a slash-separated path without a leading slash;
+// "." is the root. It follows no symbolic link. Names need not be UTF-8.
+//
+// The error is a [*fs.PathError], with [fs.ErrInvalid] for a malformed path and
+// [fs.ErrNotExist] where there is no such name.
+func (t *Tree) Lookup(name string) (Inode, error) {
+	inode, err := t.lookup(name)
+	if err != nil {
+		return Inode{}, &fs.PathError{Op: "lookup", Path: name, Err: err}
+	}
+	return inode, nil
+}
+
+func (t *Tree) lookup(name string) (Inode, error) {
+	if !validPath(name) {
+		return Inode{}, fs.ErrInvalid
+	}
+	inode := t.root
+	if name == "." {
+		return inode, nil
+	}
+	for element := range strings.SplitSeq(name, "/") {
+		var err error
+		if inode, err = inode.child(element); err != nil {
+			return Inode{}, err
+		}
+	}
+	return inode, nil
+}
+
+// inode decodes the inode at node.
+func (t *Tree) inode(node uint64) (Inode, error) {
+	inode, err := t.format.inode(node)
+	if err != nil {
+		return Inode{}, err
+	}
+	inode.tree, inode.node = t, node
+	return inode, nil
+}

@@ -1,0 +1,139 @@
+package rafs
+
+import (
+	"fmt"
+	"io/fs"
+)
+
+// Walk calls fn for every name of the tree: depth first, a directory before
+// its children, children in bytewise order of their names. The root's path is
+// "."; other paths have no leading slash and need not be UTF-8. Every name of
+// a hard-linked file is reported.
+//
+// fn may return [fs.SkipDir] and [fs.SkipAll], as in [fs.WalkDir]; its other
+// errors are returned as they are.
+//
+// Walk ends on any input: a directory that is reached twice, or inodes that
+// together claim more bytes than the bootstrap has, are [ErrCorrupt]. A path
+// of more than 8192 bytes is [ErrUnsupported].
+func (t *Tree) Walk(fn func(path string, i Inode) error) error {
+	w := walker{
+		tree:    t,
+		seen:    make([]uint64, t.format.nodes()/64+1),
+		unspent: t.size,
+	}
+	err := w.walk(fn)
+	if err == fs.SkipAll {
+		return nil
+	}
+	return err
+}
+
+// A walker is the state of one Walk. It keeps its own stack: a hostile tree's
+// depth must not be the depth of a recursion.
+type walker struct {
+	tree    *Tree
+	path    []byte
+	stack   []level
+	seen    []uint64 // a bit for each node
+	unspent uint64   // bytes of the bootstrap that no inode has claimed yet
+}
+
+// A level is a directory whose children are being walked.
+type level struct {
+	cursor     cursor
+	pathLength int // of the directory's path in walker.path
+}
+
+func (w *walker) walk(fn func(path string, i Inode) error) error {
+	if err := w.visit(".", w.tree.root, fn); err != nil {
+		if err == fs.SkipDir {
+			return nil
+		}
+		return err
+	}
+	for len(w.stack) > 0 {
+		top := &w.stack[len(w.stack)-1]
+		w.path = w.path[:top.pathLength]
+		child, ok, err := top.cursor.step()
+		if err != nil {
+			return fmt.Errorf("walk %q: %w", w.directoryPath(), err)
+		}
+		if !ok {
+			w.stack = w.stack[:len(w.stack)-1]
+			continue
+		}
+		if len(w.path) > 0 {
+			w.path = append(w.path, '/')
+		}
+		w.path = append(w.path, child.name...)
+		if len(w.path) > maxPathLength {
+			return fmt.Errorf("walk %q: %w", child.name,
+				unsupportedf("its path has %d bytes, more than %d", len(w.path), maxPathLength))
+		}
+		path := string(w.path)
+		inode, err := w.tree.inode(child.node)
+		if err != nil {
+			return fmt.Errorf("walk %q: %w", path, err)
+		}
+		err = w.visit(path, inode, fn)
+		switch {
+		case err == fs.SkipDir && inode.IsDir():
+		case err == fs.SkipDir:
+			w.stack = w.stack[:len(w.stack)-1]
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// visit reports one name and, if it is a directory, descends into it.
+func (w *walker) visit(path string, i Inode, fn func(path string, i Inode) error) error {
+	if err := w.claim(i); err != nil {
+		return fmt.Errorf("walk %q: %w", path, err)
+	}
+	if err := fn(path, i); err != nil {
+		return err
+	}
+	if !i.IsDir() {
+		return nil
+	}
+	c, err := i.cursor()
+	if err != nil {
+		return fmt.Errorf("walk %q: %w", path, err)
+	}
+	w.stack = append(w.stack, level{cursor: c, pathLength: len(w.path)})
+	return nil
+}
+
+// claim accounts for the part of the bootstrap that belongs to i, the first
+// time that i is met. Inodes that share their parts would let a small
+// bootstrap stand for any number of names, chunks and attributes.
+func (w *walker) claim(i Inode) error {
+	word, bit := i.node/64, uint64(1)<<(i.node%64)
+	if w.seen[word]&bit != 0 {
+		if i.IsDir() {
+			return corruptf("directory inode %d is reached twice", i.Number)
+		}
+		return nil
+	}
+	w.seen[word] |= bit
+	footprint, err := w.tree.format.footprint(i.node)
+	if err != nil {
+		return err
+	}
+	if footprint > w.unspent {
+		return corruptf("inodes claim more bytes than the bootstrap has")
+	}
+	w.unspent -= footprint
+	return nil
+}
+
+// directoryPath returns the path that w.path stands for.
+func (w *walker) directoryPath() string {
+	if len(w.path) == 0 {
+		return "."
+	}
+	return string(w.path)
+}

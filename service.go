@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/authn/github"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/aquasecurity/trivy-db/pkg/db"
+	"github.com/aquasecurity/trivy/pkg/cache"
+	tartifact "github.com/aquasecurity/trivy/pkg/commands/artifact"
+	"github.com/aquasecurity/trivy/pkg/fanal/applier"
+	fartifact "github.com/aquasecurity/trivy/pkg/fanal/artifact"
+	artimage "github.com/aquasecurity/trivy/pkg/fanal/artifact/image"
+	"github.com/aquasecurity/trivy/pkg/fanal/image"
+	"github.com/aquasecurity/trivy/pkg/fanal/image/registry"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+	"github.com/aquasecurity/trivy/pkg/flag"
+	"github.com/aquasecurity/trivy/pkg/log"
+	"github.com/aquasecurity/trivy/pkg/rpc/client"
+	tscan "github.com/aquasecurity/trivy/pkg/scan"
+	"github.com/aquasecurity/trivy/pkg/scan/langpkg"
+	"github.com/aquasecurity/trivy/pkg/scan/local"
+	"github.com/aquasecurity/trivy/pkg/scan/ospkg"
+	"github.com/aquasecurity/trivy/pkg/vulnerability"
+	xhttp "github.com/aquasecurity/trivy/pkg/x/http"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+)
+
+// A service opens one image and gives Trivy's runner what scans it.
+type service struct {
+	options flag.Options
+	ours    nydusOptions
+	stderr  io.Writer
+	traffic nydusimage.Traffic
+	meter   *meter
+
+	image    *nydusimage.Image
+	artifact *artifact.Artifact // nil for an image that is not Nydus
+}
+
+func newService(options flag.Options, ours nydusOptions, stderr io.Writer) *service {
+	return &service{options: options, ours: ours, stderr: stderr}
+}
+
+// close frees what the scan has taken.
+func (s *service) close() {
+	s.meter.stop()
+	if s.image != nil {
+		if err := s.image.Close(); err != nil {
+			log.Debug("Failed to close the image", log.Err(err))
+		}
+	}
+}
+
+// initialize implements [tartifact.InitializeScanService].
+func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
+	target := config.Target
+	if s.options.Input != "" && !nydusimage.IsPath(target) {
+		target = "./" + target
+	}
+	img, err := nydusimage.Open(ctx, target, s.imageOptions(ctx, target))
+	var plain *nydusimage.NotNydusError
+	switch {
+	case errors.As(err, &plain) && s.ours.requireNydus:
+		return tscan.Service{}, nil, fmt.Errorf("--require-nydus: %w", err)
+	case errors.As(err, &plain):
+		log.Info(fmt.Sprintf("%s; scanning it as trivy image does", plain))
+		return s.assemble(ctx, config, s.plainArtifact(config))
+	case err != nil:
+		return tscan.Service{}, nil, err
+	}
+	s.image = img
+	return s.assemble(ctx, config, func(c cache.ArtifactCache) (fartifact.Artifact, func(), error) {
+		mount, err := nydusmount.Native(ctx, img)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the image: %w", err)
+		}
+		analyzers, err := artifact.NewAnalyzers(config.ArtifactOption)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.meter = newMeter(s.stderr, s.options, &s.traffic, size(img))
+		s.artifact = artifact.New(mount, c, analyzers, artifact.Options{
+			Name:          config.Target,
+			RequireLayers: s.ours.requireLayers,
+			Warn:          func(line string) { log.Warn(line) },
+			Progress:      s.meter.update,
+		})
+		return s.artifact, func() {}, nil
+	})
+}
+
+// newArtifact makes an artifact over a cache.
+type newArtifact func(cache.ArtifactCache) (fartifact.Artifact, func(), error)
+
+// assemble puts an artifact in front of Trivy's detection, in this process or on
+// a server (pkg/commands/artifact/scanner.go does the same for its own).
+func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, open newArtifact) (tscan.Service, func(), error) {
+	if s.options.ServerAddr != "" {
+		art, cleanup, err := open(cache.NewRemoteCache(ctx, config.RemoteCacheOptions))
+		if err != nil {
+			return tscan.Service{}, nil, err
+		}
+		return tscan.NewService(client.NewService(config.ServerOption), art), cleanup, nil
+	}
+	results, closeCache, err := artifact.OpenCache(config.CacheOptions)
+	if err != nil {
+		return tscan.Service{}, nil, err
+	}
+	art, cleanup, err := open(results)
+	if err != nil {
+		closeCache()
+		return tscan.Service{}, nil, err
+	}
+	backend := local.NewService(applier.NewApplier(results), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(db.Config{}))
+	return tscan.NewService(backend, art), func() { cleanup(); closeCache() }, nil
+}
+
+// plainArtifact is Trivy's own artifact of a container image.
+func (s *service) plainArtifact(config tartifact.ScannerConfig) newArtifact {
+	return func(c cache.ArtifactCache) (fartifact.Artifact, func(), error) {
+		img, cleanup, err := openPlain(config)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open %s: %w", config.Target, err)
+		}
+		art, err := artimage.NewArtifact(img, c, config.ArtifactOption)
+		if err != nil {
+			cleanup()
+			return nil, nil, err
+		}
+		return art, cleanup, nil
+	}
+}
+
+func openPlain(config tartifact.ScannerConfig) (ftypes.Image, func(), error) {
+	if nydusimage.IsPath(config.Target) {
+		img, err := image.NewArchiveImage(config.Target)
+		return img, func() {}, err
+	}
+	return image.NewContainerImage(context.Background(), config.Target, config.ArtifactOption.ImageOption)
+}
+
+// imageOptions translates Trivy's registry options. The transport is Trivy's:
+// --insecure, --cacert and the proxy variables are in it.
+func (s *service) imageOptions(ctx context.Context, target string) nydusimage.Options {
+	trivy := s.options.RegistryOpts()
+	o := nydusimage.Options{
+		Mirrors:   trivy.RegistryMirrors,
+		PlainHTTP: s.ours.plainHTTP,
+		Platform:  trivy.Platform.Platform,
+		Traffic:   &s.traffic,
+		Notice:    func(line string) { log.Info(line) },
+		Keychain:  authn.NewMultiKeychain(authn.DefaultKeychain, github.Keychain),
+	}
+	o.Transport = xhttp.RoundTripper(ctx, func(t *http.Transport) {
+		// The default of two would close most of the connections that parallel
+		// ranges use.
+		t.MaxIdleConnsPerHost = 16
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
+		}
+	})
+	if trivy.RegistryToken != "" {
+		o.Credentials = []authn.Authenticator{&authn.Bearer{Token: trivy.RegistryToken}}
+		o.Exclusive = true
+		return o
+	}
+	for _, c := range trivy.Credentials {
+		o.Credentials = append(o.Credentials, &authn.Basic{Username: c.Username, Password: c.Password})
+	}
+	// The registries of the large clouds have credentials of their own.
+	if reference, err := name.ParseReference(target); err == nil && !nydusimage.IsPath(target) {
+		if token := registry.GetToken(ctx, reference.Context().RegistryStr(), trivy); token != (authn.Basic{}) {
+			o.Credentials = append(o.Credentials, &token)
+		}
+	}
+	return o
+}
+
+// finish writes the evidence.
+func (s *service) finish(took time.Duration) error {
+	s.meter.stop()
+	if s.ours.evidence == "" || s.artifact == nil {
+		return nil
+	}
+	return writeEvidence(s.ours.evidence, s.evidence(took))
+}
+
+// closingLine says how little was read.
+func (s *service) closingLine(took time.Duration) {
+	if s.options.Quiet || s.artifact == nil {
+		return
+	}
+	e := s.evidence(took)
+	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
+	if e.Scan.Chunks == 0 {
+		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
+	}
+	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s) in %d requests, %.1f s; %s\n",
+		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size),
+		e.Traffic.Requests, took.Seconds(), verified)
+}
+
+// size is what a full download of the image would take.
+func size(img *nydusimage.Image) int64 {
+	total := img.Manifest.Config.Size
+	for _, layer := range img.Manifest.Layers {
+		total += layer.Size
+	}
+	return total
+}
