@@ -482,15 +482,6 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-tool (
-	github.com/bufbuild/buf/cmd/buf
-	github.com/knqyf263/labeler
-	github.com/magefile/mage
-	github.com/twitchtv/twirp/protoc-gen-twirp
-	golang.org/x/tools/cmd/goyacc
-	sigs.k8s.io/kind
-)
-
 require (
 	github.com/pierrec/lz4/v4 v4.1.22
 	github.com/urfave/cli/v2 v2.27.7

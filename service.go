@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -18,8 +19,6 @@ import (
 	tartifact "github.com/aquasecurity/trivy/pkg/commands/artifact"
 	"github.com/aquasecurity/trivy/pkg/fanal/applier"
 	fartifact "github.com/aquasecurity/trivy/pkg/fanal/artifact"
-	artimage "github.com/aquasecurity/trivy/pkg/fanal/artifact/image"
-	"github.com/aquasecurity/trivy/pkg/fanal/image"
 	"github.com/aquasecurity/trivy/pkg/fanal/image/registry"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
 	"github.com/aquasecurity/trivy/pkg/flag"
@@ -69,6 +68,10 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 	if s.options.Input != "" && !nydusimage.IsPath(target) {
 		target = "./" + target
 	}
+	if !slices.Contains(config.ArtifactOption.ImageOption.ImageSources, ftypes.RemoteImageSource) {
+		// A daemon's image store holds no Nydus images.
+		return s.assemble(ctx, config, s.plainArtifact(ctx, config, nil))
+	}
 	img, err := nydusimage.Open(ctx, target, s.imageOptions(ctx, target))
 	var plain *nydusimage.NotNydusError
 	switch {
@@ -76,7 +79,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 		return tscan.Service{}, nil, fmt.Errorf("--require-nydus: %w", err)
 	case errors.As(err, &plain):
 		log.Info(fmt.Sprintf("%s; scanning it as trivy image does", plain))
-		return s.assemble(ctx, config, s.plainArtifact(config))
+		return s.assemble(ctx, config, s.plainArtifact(ctx, config, plain))
 	case err != nil:
 		return tscan.Service{}, nil, err
 	}
@@ -125,30 +128,6 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 	}
 	backend := local.NewService(applier.NewApplier(results), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(db.Config{}))
 	return tscan.NewService(backend, art), func() { cleanup(); closeCache() }, nil
-}
-
-// plainArtifact is Trivy's own artifact of a container image.
-func (s *service) plainArtifact(config tartifact.ScannerConfig) newArtifact {
-	return func(c cache.ArtifactCache) (fartifact.Artifact, func(), error) {
-		img, cleanup, err := openPlain(config)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open %s: %w", config.Target, err)
-		}
-		art, err := artimage.NewArtifact(img, c, config.ArtifactOption)
-		if err != nil {
-			cleanup()
-			return nil, nil, err
-		}
-		return art, cleanup, nil
-	}
-}
-
-func openPlain(config tartifact.ScannerConfig) (ftypes.Image, func(), error) {
-	if nydusimage.IsPath(config.Target) {
-		img, err := image.NewArchiveImage(config.Target)
-		return img, func() {}, err
-	}
-	return image.NewContainerImage(context.Background(), config.Target, config.ArtifactOption.ImageOption)
 }
 
 // imageOptions translates Trivy's registry options. The transport is Trivy's:

@@ -3,12 +3,14 @@ package artifact
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	"github.com/aquasecurity/trivy/pkg/log"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
@@ -161,7 +163,8 @@ func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return &ReadError{Paths: paths(b.items), err: err}
+		a.recordLoad(b)
+		return cmp.Or(a.failures.err(), err)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	for n := range b.items {
@@ -177,8 +180,23 @@ func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
 	return group.Wait()
 }
 
+// recordLoad finds out which files a failed load concerns. The chunks are still
+// held, so that nothing is fetched again. What was only given up because another
+// request failed is not a cause.
+func (a *Artifact) recordLoad(b batch) {
+	for _, i := range b.items {
+		for n := range i.chunks {
+			if _, err := b.view.Data.ReadChunk(&i.chunks[n]); err != nil && !errors.Is(err, context.Canceled) {
+				a.failures.add(i.file.path, err)
+				break
+			}
+		}
+	}
+}
+
 func (a *Artifact) analyzeFile(ctx context.Context, group *errgroup.Group, i *item) error {
 	f, s := i.file, i.sink
+	a.log.Debug("Analyzing", log.FilePath(f.path), log.Int64("size", f.inode.Size), log.Int("chunks", len(i.chunks)))
 	info := f.inode.FileInfo(f.path)
 	opener := a.failures.opener(f)
 	if i.want.single {
@@ -201,12 +219,4 @@ func (a *Artifact) analyzeFile(ctx context.Context, group *errgroup.Group, i *it
 
 func (a *Artifact) options() analyzer.AnalysisOptions {
 	return analyzer.AnalysisOptions{Offline: a.option.Offline, FileChecksum: a.option.FileChecksum, MavenMirrors: a.option.MavenMirrors}
-}
-
-func paths(items []item) []string {
-	list := make([]string, len(items))
-	for n := range items {
-		list[n] = items[n].file.path
-	}
-	return list
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
 	"github.com/aquasecurity/trivy/pkg/fanal/handler"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+	"github.com/aquasecurity/trivy/pkg/log"
 	"github.com/aquasecurity/trivy/pkg/semaphore"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
@@ -84,11 +85,13 @@ type Artifact struct {
 	option   artifact.Option
 	our      Options
 
+	log      *log.Logger
 	desk     *desk
 	limit    *semaphore.Weighted
 	failures failures
 	progress progress
 	works    []*work
+	read     int // files that analyzers were given
 	evidence Evidence
 }
 
@@ -105,6 +108,7 @@ func New(m *nydusmount.Mount, c cache.ArtifactCache, analyzers *Analyzers, our O
 		handlers: analyzers.handlers,
 		option:   analyzers.option,
 		our:      our,
+		log:      log.WithPrefix("nydus"),
 		desk:     newDesk(analyzers.files),
 		limit:    semaphore.New(analyzers.option.Parallel),
 		progress: progress{report: our.Progress},
@@ -125,12 +129,22 @@ type wantedFile struct {
 	want demand
 }
 
-// disabled are the analyzers that do not see any file of the slice.
-func (w *work) disabled() []analyzer.Type {
-	if w.base {
-		return []analyzer.Type{analyzer.TypeSecret}
+// disabled are the analyzers that do not see the slice's files of the given
+// visibility. What is hidden is seen by the secret scanner and, where its path
+// is still shown, by the analyzers of packages; a base layer by no secret
+// scanner.
+func (w *work) disabled(seen visibility, d *desk) []analyzer.Type {
+	var off []analyzer.Type
+	switch seen {
+	case replaced:
+		off = d.allBut(append(d.hiddenReaders(), analyzer.TypeSecret)...)
+	case deleted:
+		off = d.allBut(analyzer.TypeSecret)
 	}
-	return nil
+	if w.base {
+		off = append(off, analyzer.TypeSecret)
+	}
+	return off
 }
 
 // Inspect implements [artifact.Artifact].
@@ -201,21 +215,14 @@ func (a *Artifact) pick(missing []string) []*work {
 	return works
 }
 
-// chooseFiles keeps the files of a slice that some analyzer wants. What is
-// hidden is seen by the secret scanner and, where its path is still shown, by
-// the analyzers of packages.
+// chooseFiles keeps the files of a slice that some analyzer wants.
 func (a *Artifact) chooseFiles(w *work) {
-	secretsOnly := a.desk.allBut(analyzer.TypeSecret)
-	packages := a.desk.allBut(append(hiddenReaders(a.desk.enabled), analyzer.TypeSecret)...)
+	disabled := make(map[visibility][]analyzer.Type)
+	for _, seen := range []visibility{shown, replaced, deleted} {
+		disabled[seen] = w.disabled(seen, a.desk)
+	}
 	for _, f := range w.slice.files {
-		disabled := w.disabled()
-		switch f.seen {
-		case deleted:
-			disabled = append(disabled, secretsOnly...)
-		case replaced:
-			disabled = append(disabled, packages...)
-		}
-		if want := a.desk.demand(&f, disabled); want.any() {
+		if want := a.desk.demand(&f, disabled[f.seen]); want.any() {
 			w.files = append(w.files, wantedFile{file: f, want: want})
 		}
 	}
@@ -300,6 +307,7 @@ func (a *Artifact) itemsOf(w *work, s *slicesinks) []item {
 		if want.any() {
 			items = append(items, item{file: &f.file, want: want, sink: sink})
 		}
+		a.read++
 	}
 	return items
 }

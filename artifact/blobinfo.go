@@ -3,6 +3,7 @@ package artifact
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/samber/lo"
 
@@ -20,16 +21,15 @@ type slicesinks struct {
 
 func (a *Artifact) newSliceSinks(w *work) (_ *slicesinks, err error) {
 	s := &slicesinks{hidden: make(map[visibility]*sink)}
-	disabled := append(w.disabled(), packageDatabases...)
-	if s.shown, err = newSink(a.group, disabled); err != nil {
+	if s.shown, err = newSink(a.group, slices.Concat(w.disabled(shown, a.desk), packageDatabases)); err != nil {
 		return nil, err
 	}
-	readers := append(hiddenReaders(a.desk.enabled), analyzer.TypeSecret)
-	if s.hidden[replaced], err = newSink(a.group, append(disabled, a.desk.allBut(readers...)...)); err != nil {
-		return nil, err
+	for _, seen := range []visibility{replaced, deleted} {
+		if s.hidden[seen], err = newSink(a.group, slices.Concat(w.disabled(seen, a.desk), packageDatabases)); err != nil {
+			return nil, err
+		}
 	}
-	s.hidden[deleted], err = newSink(a.group, append(disabled, a.desk.allBut(analyzer.TypeSecret)...))
-	return s, err
+	return s, nil
 }
 
 func (s *slicesinks) all() []*sink {

@@ -44,7 +44,7 @@ func (a *Artifact) fillEvidence(c *Cut, missing []string) {
 	for _, key := range missing {
 		fresh[key] = true
 	}
-	e := Evidence{ArtifactType: string(Type), Notes: c.Notes, FilesRead: int(a.progress.done.Load())}
+	e := Evidence{ArtifactType: string(Type), Notes: c.Notes, FilesRead: a.read}
 	for _, w := range a.works {
 		s := SliceEvidence{
 			Blob:           hash(a.mount.Image.Layers[w.layer].Digest),

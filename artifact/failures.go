@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -39,22 +40,26 @@ func (f *failures) err() error {
 	if len(f.order) == 0 {
 		return nil
 	}
-	first := f.paths[f.order[0]]
-	if len(f.order) == 1 {
-		return &ReadError{Paths: f.order, err: first}
-	}
-	return &ReadError{Paths: f.order, err: fmt.Errorf("%w (and %d more files)", first, len(f.order)-1)}
+	return &ReadError{Paths: slices.Clone(f.order), err: f.paths[f.order[0]]}
 }
 
 // A ReadError says that files of the image could not be read or verified, so
 // that there is no report.
 type ReadError struct {
-	Paths []string
-	err   error
+	Paths []string // in the order in which they failed
+	err   error    // of the first
 }
 
 func (e *ReadError) Error() string {
-	return fmt.Sprintf("%d files could not be read or verified: %v", len(e.Paths), e.err)
+	first := fmt.Sprintf("read %s: %v", e.Paths[0], e.err)
+	switch n := len(e.Paths); n {
+	case 1:
+		return first
+	case 2:
+		return fmt.Sprintf("%s (and 1 other file: %s)", first, e.Paths[1])
+	default:
+		return fmt.Sprintf("%s (and %d other files: %s)", first, n-1, summary(e.Paths[1:]))
+	}
 }
 
 func (e *ReadError) Unwrap() error { return e.err }

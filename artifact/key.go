@@ -40,7 +40,6 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		Files                   string
 		Base, LayerTree         bool
 		Size                    int64
-		Handlers                []string
 		FileChecksum            bool
 	}{
 		Blob: hash(layer.Digest), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,

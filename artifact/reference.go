@@ -6,6 +6,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
 	"github.com/aquasecurity/trivy/pkg/fanal/image"
@@ -24,7 +25,10 @@ func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference 
 	for i := range img.Layers {
 		diffIDs = append(diffIDs, img.Layers[i].DiffID)
 	}
-	tags, digests := repository(img)
+	tags, digests := []string{}, []string{}
+	if img.Reference != nil {
+		tags, digests = Repository(img.Reference, img.Descriptor.Digest)
+	}
 	metadata := artifact.ImageMetadata{
 		ID:          hash(img.Manifest.Config.Digest),
 		DiffIDs:     diffIDs,
@@ -44,24 +48,19 @@ func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference 
 	}
 }
 
-// repository spells the image's tag and digest as Trivy does: without Docker
-// Hub's host and "library/".
-func repository(img *nydusimage.Image) (tags, digests []string) {
+// Repository spells an image's tag, if it has one, and its digest as Trivy does:
+// without Docker Hub's host and "library/".
+func Repository(reference name.Reference, digest v1.Hash) (tags, digests []string) {
+	repository := reference.Context()
+	spelled := strings.TrimPrefix(repository.RepositoryStr(), "library/")
+	if host := repository.RegistryStr(); host != name.DefaultRegistry {
+		spelled = host + "/" + repository.RepositoryStr()
+	}
 	tags = []string{}
-	if img.Reference == nil {
-		return tags, []string{}
-	}
-	repo := img.Reference.Context()
-	spelled := repo.RepositoryStr()
-	if host := repo.RegistryStr(); host != name.DefaultRegistry {
-		spelled = host + "/" + spelled
-	} else {
-		spelled = strings.TrimPrefix(spelled, "library/")
-	}
-	if tag, ok := img.Reference.(name.Tag); ok {
+	if tag, ok := reference.(name.Tag); ok {
 		tags = append(tags, fmt.Sprintf("%s:%s", spelled, tag.TagStr()))
 	}
-	return tags, []string{fmt.Sprintf("%s@%s", spelled, img.Descriptor.Digest)}
+	return tags, []string{fmt.Sprintf("%s@%s", spelled, digest)}
 }
 
 // baseLayers guesses, as Trivy does from the history, which layers come from a

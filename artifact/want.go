@@ -19,20 +19,6 @@ var packageDatabases = []analyzer.Type{analyzer.TypeApk, analyzer.TypeRpm, analy
 // headReaders read the head of a file and, of executables, some parts.
 var headReaders = []analyzer.Type{analyzer.TypeGoBinary, analyzer.TypeRustBinary}
 
-// hiddenReaders are the analyzers that see a file which another has replaced:
-// those of packages, so that a package is counted to the layer that first
-// brought it. They may only add, so neither the operating system nor its
-// repositories and builds are taken from a hidden file.
-func hiddenReaders(enabled []analyzer.Type) []analyzer.Type {
-	var readers []analyzer.Type
-	for _, t := range enabled {
-		if slices.Contains(packageDatabases, t) || slices.Contains(analyzer.TypeLanguages, t) {
-			readers = append(readers, t)
-		}
-	}
-	return readers
-}
-
 // A demand is what the enabled analyzers want of a file.
 type demand struct {
 	single   bool // some analyzer reads the file by itself
@@ -93,11 +79,25 @@ func (d *desk) allBut(types ...analyzer.Type) []analyzer.Type {
 	return others
 }
 
+// hiddenReaders are the analyzers that see a file which another has replaced:
+// those of packages, so that a package is counted to the layer that first
+// brought it. They may only add, so neither the operating system nor its
+// repositories and builds are taken from a hidden file.
+func (d *desk) hiddenReaders() []analyzer.Type {
+	var readers []analyzer.Type
+	for _, t := range d.enabled {
+		if slices.Contains(packageDatabases, t) || slices.Contains(analyzer.TypeLanguages, t) {
+			readers = append(readers, t)
+		}
+	}
+	return readers
+}
+
 // demand asks for one file. disabled analyzers are not asked.
 func (d *desk) demand(f *file, disabled []analyzer.Type) demand {
 	var want demand
 	without := func(types ...analyzer.Type) []analyzer.Type {
-		return append(slices.Clone(disabled), types...)
+		return slices.Concat(disabled, types)
 	}
 	info := f.inode.FileInfo(f.path)
 	for _, t := range d.group.RequiredPostAnalyzers(f.path, info) {
@@ -110,7 +110,7 @@ func (d *desk) demand(f *file, disabled []analyzer.Type) demand {
 	if !want.single {
 		return want
 	}
-	want.whole = d.asks(f, without(append(headReaders, analyzer.TypeSecret)...))
+	want.whole = d.asks(f, without(slices.Concat(headReaders, []analyzer.Type{analyzer.TypeSecret})...))
 	want.database = want.database || d.asks(f, without(d.allBut(packageDatabases...)...))
 	want.head = d.asks(f, without(d.allBut(headReaders...)...))
 	want.secrets = d.asks(f, without(d.allBut(analyzer.TypeSecret)...))

@@ -114,13 +114,17 @@ func (l *Layer) BlobID() string { return l.Digest.Hex }
 
 // A NotNydusError says that a reference is an image, but not a Nydus image.
 type NotNydusError struct {
-	Reference string
-	Digest    v1.Hash // of the manifest that was found
-	Reason    string
+	Target string // what the user gave
+	// Reference is the target fully spelled; nil for a path.
+	Reference name.Reference
+	// Descriptor is that of what the reference names: an index or the manifest.
+	Descriptor v1.Descriptor
+	Digest     v1.Hash // of the manifest that was found
+	Reason     string
 }
 
 func (e *NotNydusError) Error() string {
-	return fmt.Sprintf("%s is not a Nydus image: %s", e.Reference, e.Reason)
+	return fmt.Sprintf("%s is not a Nydus image: %s", e.Target, e.Reason)
 }
 
 // Open resolves what the user gave: a reference, or a path (see [IsPath]) to an
@@ -174,7 +178,7 @@ func (i *Image) read(ctx context.Context, where store, doc *document, target str
 	}
 	i.Manifest = manifest
 	if reason := notNydus(manifest); reason != "" {
-		return &NotNydusError{Reference: target, Digest: doc.Digest, Reason: reason}
+		return &NotNydusError{Target: target, Reference: i.Reference, Descriptor: i.Descriptor, Digest: doc.Digest, Reason: reason}
 	}
 	data, bootstrap, err := splitLayers(manifest)
 	if err != nil {

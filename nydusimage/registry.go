@@ -68,7 +68,7 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 	if o.Traffic != nil {
 		base = o.Traffic.Count(base)
 	}
-	base = blob.Retry(guardPlainHTTP(base, host.RegistryStr(), o.PlainHTTP))
+	base = blob.Retry(GuardPlainHTTP(base, host.RegistryStr(), o.PlainHTTP))
 	authenticated, err := transport.NewWithContext(ctx, host, auth, base, []string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, err

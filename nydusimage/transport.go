@@ -49,11 +49,11 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// guardPlainHTTP keeps requests off unencrypted connections: only loopback is
+// GuardPlainHTTP keeps requests off unencrypted connections: only loopback is
 // spoken to in the clear, and with plainHTTP any host, but credentials go in
 // the clear to the registry alone. go-containerregistry by itself would fall
 // back to plain HTTP for private addresses.
-func guardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) http.RoundTripper {
+func GuardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		switch {
 		case req.URL.Scheme == "https" && plainHTTP && req.URL.Host == registry:

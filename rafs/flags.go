@@ -18,12 +18,13 @@ const (
 	FlagTarfs               Flags = 0x200
 	FlagEncryptionNone      Flags = 0x1000000
 	FlagEncryptionAES128XTS Flags = 0x2000000
-	flagsCompressor               = FlagCompressorNone | FlagCompressorLZ4 | FlagCompressorGzip | FlagCompressorZstd
-	flagsDigester                 = FlagDigesterBlake3 | FlagDigesterSHA256
+
+	flagsCompressor = FlagCompressorNone | FlagCompressorLZ4 | FlagCompressorGzip | FlagCompressorZstd
+	flagsDigester   = FlagDigesterBlake3 | FlagDigesterSHA256
 )
 
 // compressor returns the compressor that the flags name. No bit at all means
-// none, as in nydusd; two bits contradict each other.
+// none, as nydusd has it for v5; two bits contradict each other.
 func (f Flags) compressor() (Compressor, error) {
 	switch f & flagsCompressor {
 	case 0, FlagCompressorNone:
@@ -39,7 +40,7 @@ func (f Flags) compressor() (Compressor, error) {
 }
 
 // digester returns the digester that the flags name. No bit at all means
-// BLAKE3, as in nydusd; two bits contradict each other.
+// BLAKE3, as nydusd has it for v5; two bits contradict each other.
 func (f Flags) digester() (Digester, error) {
 	switch f & flagsDigester {
 	case 0, FlagDigesterBlake3:

@@ -22,9 +22,9 @@ type format interface {
 	// its mode are one of the seven types and its size is not negative.
 	inode(node uint64) (Inode, error)
 	// footprint returns how many bytes of the bootstrap an inode claims for
-	// itself alone, including the names and fixed-size records that only a
-	// directory's own entries have. So the footprints of distinct inodes of an
-	// honest image add up to less than its size.
+	// itself alone; a directory also claims what its entries take at least.
+	// In an honest image these parts do not overlap, so the footprints of all
+	// distinct inodes add up to less than the size of the bootstrap.
 	footprint(node uint64) (uint64, error)
 	// directory opens the list of names of a directory.
 	directory(node uint64) (directory, error)

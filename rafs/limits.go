@@ -1,8 +1,8 @@
 package rafs
 
-// The limits that a bootstrap must keep. Sizes are in bytes. All but
-// maxPathLength and maxSymlinks are nydusd's own, so an image that breaks
-// them does not run either.
+// The limits that a bootstrap must keep. Sizes are in bytes. Where one
+// names its constant in the Nydus project, an image that breaks it does not
+// run either.
 const (
 	// MaxBootstrapSize is RAFS_MAX_METADATA_SIZE (rafs/src/metadata/mod.rs).
 	MaxBootstrapSize = 2 << 30

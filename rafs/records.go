@@ -6,7 +6,8 @@ package rafs
 // file has a list of them, in v6 they are the chunk table.
 const chunkRecordSize = 80
 
-// decodeChunk decodes a chunk record. Nothing is checked.
+// decodeChunk decodes a chunk record. Nothing is checked: where int has 32
+// bits, even Blob may be negative.
 func decodeChunk(b []byte) Chunk {
 	c := Chunk{
 		Blob:               int(le.Uint32(b[32:])),

@@ -33,7 +33,7 @@ func open(r io.ReaderAt, size int64) (*Tree, error) {
 		return nil, corruptf("its size is negative")
 	}
 	if size > MaxBootstrapSize {
-		return nil, unsupportedf("its %d bytes are more than the %d that nydusd reads", size, MaxBootstrapSize)
+		return nil, unsupportedf("its %d bytes are more than the %d that nydusd reads", size, int64(MaxBootstrapSize))
 	}
 	head := make([]byte, min(size, headSize))
 	if err := readFull(r, head); err != nil {

@@ -113,7 +113,7 @@ func (f *v5) checkPlace(n v5Inode, c Chunk, end uint64) error {
 // chunk decodes a chunk and checks that its blob exists.
 func (f *v5) chunk(record []byte) (Chunk, error) {
 	c := decodeChunk(record)
-	if c.Blob >= len(f.blobTable) {
+	if c.Blob < 0 || c.Blob >= len(f.blobTable) {
 		return Chunk{}, corruptf("blob %d is not one of the %d in the blob table", c.Blob, len(f.blobTable))
 	}
 	return c, nil

@@ -16,7 +16,7 @@ const v6FormatIndexes = 0x20
 // chunk in the blob, 32 bits of block in the decompressed blob.
 type v6ChunkAddress uint64
 
-func newV6ChunkAddress(blob, index uint64, block uint64) v6ChunkAddress {
+func newV6ChunkAddress(blob, index, block uint64) v6ChunkAddress {
 	return v6ChunkAddress(blob<<56 | index<<32 | block)
 }
 
@@ -73,7 +73,7 @@ func (m *v6ChunkMap) sort() ([]v6ChunkPlace, error) {
 	for k := range places {
 		c := decodeChunk(m.at(uint32(k)))
 		block := c.UncompressedOffset >> v6BlockBits
-		if c.Blob > 0xff || c.Index >= maxBlobChunks || block > 0xffffffff {
+		if c.Blob < 0 || c.Blob > 0xff || c.Index >= maxBlobChunks || block > 0xffffffff {
 			return nil, corruptf("record %d of the chunk table (chunk %d of blob %d) cannot be addressed", k, c.Index, c.Blob)
 		}
 		places[k] = v6ChunkPlace{

@@ -1,0 +1,138 @@
+# `make help` lists the targets. Needs GNU make, bash and Go; `make test` installs the rest (scripts/tools.sh).
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Trivy needs the experiment, and without cgo it is built as its own releases are. The same flags everywhere, or the
+# build cache is of no use.
+export GOEXPERIMENT := jsonv2
+export CGO_ENABLED := 0
+export GOFLAGS := $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -buildvcs=false
+
+VERSION ?= $(shell sed -n 's/^version: //p' plugin.yaml)
+TRIVY_VERSION := $(shell sed -n 's|^\tgithub.com/aquasecurity/trivy v||p' go.mod)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/aquasecurity/trivy/pkg/version/app.ver=$(TRIVY_VERSION)
+
+FUZZTIME ?= 10s
+PLATFORMS := $(shell sed -n 's/.*{os: \([a-z]*\), arch: \([a-z0-9]*\)}.*/\1_\2/p' plugin.yaml)
+HOST := $(shell go env GOOS)_$(shell go env GOARCH)
+EXE := $(shell go env GOEXE)
+SOURCES := $(shell find . -name '*.go' ! -name '*_test.go' ! -path './bin/*' ! -path './dist/*') go.mod go.sum Makefile
+
+# The packages without Trivy, which the race detector builds in a minute.
+LIBRARIES := ./rafs ./blob ./nydusimage ./nydusmount ./internal/testimage ./internal/testregistry
+
+# Trivy is not to leave this machine in the demo.
+OFFLINE := --skip-db-update --skip-java-db-update --offline-scan --skip-check-update --skip-version-check --disable-telemetry
+DEMO := --cache-dir bin/demo-cache $(OFFLINE) --scanners vuln,secret ./testdata/demo:v6
+
+# $(call step,NAME,COMMAND) runs a command under a name and says how long it took.
+step = @scripts/step.sh '$(1)' $(2)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: build
+build: bin/trivy-nydus$(EXE) ## bin/trivy-nydus
+
+bin/trivy-nydus$(EXE): $(SOURCES) plugin.yaml
+	go build -ldflags '$(LDFLAGS)' -o $@ .
+
+.PHONY: trivy
+trivy: bin/trivy$(EXE) ## bin/trivy: the trivy command of the same version, for tests
+
+bin/trivy$(EXE): go.mod go.sum
+	go build -ldflags '$(LDFLAGS)' -o $@ github.com/aquasecurity/trivy/cmd/trivy
+
+.PHONY: demo
+demo: build bin/demo-cache/db/metadata.json ## scan the image in testdata/, offline, with a small vulnerability database
+	bin/trivy-nydus $(DEMO)
+
+.PHONY: demo-trivy
+demo-trivy: build trivy bin/demo-cache/db/metadata.json bin/plugin/plugin.yaml ## the same through trivy with the plugin installed, in bin/home
+	XDG_DATA_HOME='$(CURDIR)/bin/home' bin/trivy --quiet plugin install ./bin/plugin
+	XDG_DATA_HOME='$(CURDIR)/bin/home' bin/trivy nydus $(DEMO)
+
+bin/demo-cache/db/metadata.json: $(wildcard testdata/db/*.yaml internal/fixturedb/*.go)
+	go run ./internal/fixturedb/cmd bin/demo-cache testdata/db/*.yaml
+
+.PHONY: install
+install: bin/plugin/plugin.yaml ## build and put the plugin into your Trivy
+	@command -v trivy >/dev/null || { echo 'install: trivy is not on the PATH; bin/trivy-nydus works alone' >&2; exit 1; }
+	trivy plugin install ./bin/plugin
+
+# What `trivy plugin install` takes: a folder with plugin.yaml and the binary.
+bin/plugin/plugin.yaml: bin/trivy-nydus$(EXE) plugin.yaml
+	scripts/plugin.sh $(HOST) '$(VERSION)' $< bin/plugin
+
+.PHONY: archive
+archive: dist/trivy-nydus_$(VERSION)_$(HOST).tar.gz ## the archive for this platform, in dist/
+
+.PHONY: dist
+dist: $(PLATFORMS:%=dist/trivy-nydus_$(VERSION)_%.tar.gz) ## archives that trivy plugin install takes, for all platforms, and checksums
+	@cat dist/*_$(VERSION)_*.sha256
+
+dist/trivy-nydus_$(VERSION)_$(HOST).tar.gz: bin/plugin/plugin.yaml LICENSE
+	scripts/pack.sh bin/plugin $@
+
+dist/trivy-nydus_$(VERSION)_%.tar.gz: $(SOURCES) plugin.yaml LICENSE
+	platform=$*; export GOOS=$${platform%_*} GOARCH=$${platform#*_}; \
+	go build -ldflags '$(LDFLAGS)' -o dist/$*/ . ; \
+	scripts/plugin.sh $* '$(VERSION)' dist/$*/trivy-plugin-nydus$$(go env GOEXE) dist/$*/plugin
+	scripts/pack.sh dist/$*/plugin $@
+	rm -r dist/$*
+
+.PHONY: tools
+tools: ## install what the tests need and this machine lacks
+	scripts/tools.sh
+
+.PHONY: lint
+lint: ## gofmt and go vet
+	@files=$$(gofmt -l $$(find . -name '*.go' ! -path './bin/*' ! -path './dist/*')); \
+	if [[ -n $$files ]]; then printf 'not gofmt-ed:\n%s\n' "$$files" >&2; exit 1; fi
+	go vet ./...
+
+.PHONY: test
+test: ## install the tools, then run everything: some 40 minutes on a fresh machine, 5 on a warm one
+	$(call step,tools,scripts/tools.sh)
+	$(call step,build,$(MAKE) --no-print-directory build trivy archive)
+	$(call step,lint,$(MAKE) --no-print-directory lint)
+	$(call step,tests,go test -count=1 -timeout 20m ./...)
+	$(call step,race detector,$(MAKE) --no-print-directory race)
+	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
+	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
+	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=3s)
+
+.PHONY: race
+race: ## the tests of the packages without Trivy under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(LIBRARIES)
+
+# foreign-OS_ARCH builds and vets for a platform that is not this one.
+foreign-%:
+	platform=$*; export GOOS=$${platform%_*} GOARCH=$${platform#*_}; \
+	go build -o /dev/null . ; go vet .
+
+.PHONY: fuzz
+fuzz: ## run each Fuzz target for FUZZTIME
+	@grep -Eor --include='*_test.go' '^func Fuzz\w+' . | while IFS=: read -r file target; do \
+		(set -x; go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"); \
+	done
+
+.PHONY: bench
+bench: ## the benchmarks of the readers
+	go test -run '^$$' -bench . -benchmem ./rafs ./blob
+
+.PHONY: testdata
+testdata: tools ## make testdata/demo anew, with the packages that Debian has today
+	TRIVY_NYDUS_WRITE_TESTDATA=1 go test -count=1 -v -run '^TestWriteDemo$$' .
+
+.PHONY: readme
+readme: ## make the outputs in README.md anew
+	go test -count=1 -run '^TestReadme$$' . -update
+
+.PHONY: clean
+clean: ## remove bin/ and dist/
+	rm -rf bin dist
