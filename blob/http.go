@@ -2,31 +2,19 @@ package blob
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
-const (
-	// maxRedirects is how many answers in a row may point elsewhere before a
-	// blob's bytes come; registries use one, CDNs in front of them two.
-	maxRedirects = 5
-	// stallTimeout ends a request that gives no byte for so long; it is then
-	// tried again.
-	stallTimeout = 30 * time.Second
-	// resumes is how often a body that breaks off is asked for again, from
-	// where it broke, before the range is given up.
-	resumes = 5
-)
+// resumes is how often a body that breaks off is asked for again, from where
+// it broke, before the range is given up.
+const resumes = 5
 
 // HTTP is a [Source] over ranged GET requests.
 type HTTP struct {
@@ -40,9 +28,10 @@ type HTTP struct {
 	// expire: when it stops to work, the registry is asked again.
 	target *url.URL
 	// whole holds the blob once the registry has answered a range with all of
-	// it; spooling serialises that one download.
+	// it. download, while that is under way, is closed at its end.
 	whole    *spool
-	spooling sync.Mutex
+	download chan struct{}
+	noticed  bool
 }
 
 // NewHTTP returns the source of the blob at the given address, size bytes
@@ -71,78 +60,79 @@ func (h *HTTP) Close() error {
 	return err
 }
 
-// ReadRange implements [Source]. A body that breaks off is resumed from there.
+// ReadRange implements [Source]. A body that breaks off is resumed from there;
+// other failures are final, the transport has repeated what may pass.
 func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 	if err := checkRange(off, int64(len(p)), h.size); err != nil {
 		return err
 	}
-	var last error
-	for failures := 0; failures <= resumes; {
-		if len(p) == 0 {
-			return nil
-		}
-		if whole := h.spooled(); whole != nil {
-			_, err := whole.ReadAt(p, off)
-			return err
-		}
+	for failures := 0; len(p) > 0; {
 		n, err := h.read(ctx, p, off)
 		p, off = p[n:], off+int64(n)
-		if err == nil {
+		switch {
+		case err == nil:
 			continue
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case failures == resumes || !errors.Is(err, errBroken):
+			return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, ErrIncomplete, err)
 		}
-		if final(err) {
-			return err
-		}
-		last = err
 		failures++
 		if err := sleep(ctx, backoff(failures)); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, ErrIncomplete, last)
+	return nil
 }
 
-// read makes one request and returns how many bytes of p it filled.
+// read makes one request, unless the whole blob is here, and returns how many
+// bytes of p it filled: without an error it may be fewer than all.
 func (h *HTTP) read(ctx context.Context, p []byte, off int64) (int, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stall := time.AfterFunc(stallTimeout, func() { cancel(errStalled) })
-	defer stall.Stop()
-
-	resp, err := h.get(ctx, fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1))
+	whole, err := h.spooled(ctx)
 	if err != nil {
-		return 0, stalled(ctx, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
-		if off == 0 && int64(len(p)) == h.size {
-			return readBody(ctx, resp.Body, p, stall)
-		}
-		return 0, h.spool(ctx, resp, stall)
-	}
-	if err := checkContentRange(resp.Header.Get("Content-Range"), off, int64(len(p)), h.size); err != nil {
 		return 0, err
 	}
-	return readBody(ctx, resp.Body, p, stall)
+	if whole != nil {
+		return whole.ReadAt(p, off)
+	}
+	resp, err := h.get(ctx, fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusPartialContent {
+		n, err := checkContentRange(resp.Header.Get("Content-Range"), off, int64(len(p)), h.size)
+		if err != nil {
+			return 0, err
+		}
+		return readBody(resp.Body, p[:n])
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != h.size {
+		return 0, fmt.Errorf("%s has %d bytes for a blob of %d", resp.Request.URL.Host, resp.ContentLength, h.size)
+	}
+	if int64(len(p)) == h.size {
+		return readBody(resp.Body, p)
+	}
+	return 0, h.spool(resp)
 }
 
 // get asks for a range, following redirects. The answer is 200 or 206.
 func (h *HTTP) get(ctx context.Context, byteRange string) (*http.Response, error) {
 	address := h.lastTarget()
-	for hop := 0; hop <= maxRedirects; hop++ {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
-		if err != nil {
-			return nil, fmt.Errorf("address of the blob: %w", err)
-		}
-		req.Header.Set("Range", byteRange)
-		// A compressed transfer would have ranges of its own.
-		req.Header.Set("Accept-Encoding", "identity")
-		resp, err := h.transport.RoundTrip(req)
-		if err != nil {
+	kept := address != h.origin
+	for redirects := 0; redirects <= maxRedirects; {
+		resp, err := h.ask(ctx, address, byteRange)
+		if kept && ctx.Err() == nil && (err != nil || resp.StatusCode >= 400) {
+			// The kept address has expired or its host has gone: ask the
+			// registry for a new one.
+			if err == nil {
+				drop(resp)
+			}
 			h.keepTarget(nil)
+			address, kept = h.origin, false
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		switch resp.StatusCode {
@@ -151,28 +141,29 @@ func (h *HTTP) get(ctx context.Context, byteRange string) (*http.Response, error
 			return resp, nil
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
 			http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-			next, err := address.Parse(resp.Header.Get("Location"))
 			drop(resp)
-			if err != nil || resp.Header.Get("Location") == "" || next.Host == "" {
-				return nil, fmt.Errorf("%s redirects to nowhere", address.Host)
-			}
-			if err := checkRedirect(h.origin, next); err != nil {
+			if address, err = redirect(h.origin, address, resp.Header.Get("Location")); err != nil {
 				return nil, err
 			}
-			address = next
-			continue
+			kept = false
+			redirects++
+		default:
+			drop(resp)
+			return nil, statusError(resp.StatusCode, address.Host)
 		}
-		drop(resp)
-		if hop == 0 && address != h.origin {
-			// The kept address has expired or its host has gone: ask the
-			// registry for a new one.
-			h.keepTarget(nil)
-			address = h.origin
-			continue
-		}
-		return nil, &statusError{code: resp.StatusCode, host: address.Host}
 	}
 	return nil, fmt.Errorf("more than %d redirects from %s", maxRedirects, h.origin.Host)
+}
+
+func (h *HTTP) ask(ctx context.Context, address *url.URL, byteRange string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("address of the blob: %w", err)
+	}
+	req.Header.Set("Range", byteRange)
+	// A compressed transfer would have ranges of its own.
+	req.Header.Set("Accept-Encoding", "identity")
+	return h.transport.RoundTrip(req)
 }
 
 func (h *HTTP) lastTarget() *url.URL {
@@ -190,149 +181,85 @@ func (h *HTTP) keepTarget(address *url.URL) {
 	h.target = address
 }
 
-func (h *HTTP) spooled() *spool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.whole
+// spooled returns the whole blob, nil if it is not here. It waits for the end
+// of a download that is under way.
+func (h *HTTP) spooled(ctx context.Context) (*spool, error) {
+	for {
+		h.mu.Lock()
+		whole, download := h.whole, h.download
+		h.mu.Unlock()
+		if whole != nil || download == nil {
+			return whole, nil
+		}
+		select {
+		case <-download:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
-// spool stores the body of an answer that ignored the range, once: whoever
-// comes second uses what the first has stored.
-func (h *HTTP) spool(ctx context.Context, resp *http.Response, stall *time.Timer) error {
-	stall.Stop()
-	h.spooling.Lock()
-	defer h.spooling.Unlock()
-	if h.spooled() != nil {
+// spool stores the body of an answer that ignored the range, unless another
+// goroutine is at it or has done it: then the body is left unread.
+func (h *HTTP) spool(resp *http.Response) error {
+	h.mu.Lock()
+	if h.whole != nil || h.download != nil {
+		h.mu.Unlock()
 		return nil
 	}
-	stall.Reset(stallTimeout)
-	h.notice(fmt.Sprintf("%s has no ranges: downloading a blob of %d bytes whole", resp.Request.URL.Host, h.size))
-	whole, err := newSpool()
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(whole, &progressReader{io.LimitReader(resp.Body, h.size+1), stall})
-	if err == nil && n != h.size {
-		err = fmt.Errorf("the registry sent %d bytes of a blob of %d: %w", n, h.size, ErrIncomplete)
-	}
-	if err != nil {
-		whole.Close()
-		return stalled(ctx, err)
-	}
-	h.mu.Lock()
-	h.whole = whole
+	done := make(chan struct{})
+	h.download = done
+	tell := !h.noticed
+	h.noticed = true
 	h.mu.Unlock()
-	return nil
-}
 
-// A statusError is an answer that no repetition changes.
-type statusError struct {
-	code int
-	host string
-}
-
-func (e *statusError) Error() string {
-	what := fmt.Sprintf("%s answered %d %s", e.host, e.code, http.StatusText(e.code))
-	switch e.code {
-	case http.StatusNotFound:
-		return what + ": the blob is missing from the registry"
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return what + ": the credentials do not allow to pull it"
-	case http.StatusRequestedRangeNotSatisfiable:
-		return what + ": the blob is shorter than the manifest says"
+	if tell {
+		h.notice(fmt.Sprintf("%s has no ranges: downloading a blob of %d bytes whole", resp.Request.URL.Host, h.size))
 	}
-	return what
-}
-
-func (e *statusError) Unwrap() error { return ErrIncomplete }
-
-var errStalled = fmt.Errorf("no byte for %v", stallTimeout)
-
-// stalled replaces the error of a request that the watchdog ended by the
-// watchdog's.
-func stalled(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
-		return cause
-	}
+	whole, err := newSpool(resp.Body, h.size)
+	h.mu.Lock()
+	h.whole, h.download = whole, nil
+	h.mu.Unlock()
+	close(done)
 	return err
 }
 
-// progressReader feeds the watchdog with each byte that comes.
-type progressReader struct {
-	r     io.Reader
-	stall *time.Timer
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	if n > 0 {
-		p.stall.Reset(stallTimeout)
+// statusError describes an answer that no repetition changes.
+func statusError(code int, host string) error {
+	what := fmt.Sprintf("%s answered %d %s", host, code, http.StatusText(code))
+	switch code {
+	case http.StatusNotFound:
+		what += ": the blob is missing from the registry"
+	case http.StatusUnauthorized, http.StatusForbidden:
+		what += ": the credentials do not allow to pull it"
+	case http.StatusRequestedRangeNotSatisfiable:
+		what += ": the blob is shorter than the manifest says"
 	}
-	return n, err
+	return errors.New(what)
 }
 
-func readBody(ctx context.Context, body io.Reader, p []byte, stall *time.Timer) (int, error) {
-	n, err := io.ReadFull(&progressReader{body, stall}, p)
+// errBroken is wrapped by errors about a body that ended before its time. What
+// is missing can be asked for again.
+var errBroken = errors.New("the answer broke off")
+
+func readBody(body io.Reader, p []byte) (int, error) {
+	n, err := io.ReadFull(body, p)
 	if err != nil {
-		return n, stalled(ctx, fmt.Errorf("answer broke off after %d of %d bytes: %w", n, len(p), err))
+		return n, fmt.Errorf("%w after %d of %d bytes: %w", errBroken, n, len(p), err)
 	}
 	return n, nil
 }
 
-// checkContentRange compares "bytes first-last/total" with what was asked for.
-func checkContentRange(header string, off, n, size int64) error {
+// checkContentRange compares "bytes first-last/total" with what was asked for
+// and returns how many bytes the answer has: a server may give fewer.
+func checkContentRange(header string, off, n, size int64) (int64, error) {
 	rest, ok := strings.CutPrefix(header, "bytes ")
 	span, total, ok2 := strings.Cut(rest, "/")
 	first, last, ok3 := strings.Cut(span, "-")
-	if !ok || !ok2 || !ok3 ||
-		first != strconv.FormatInt(off, 10) || last != strconv.FormatInt(off+n-1, 10) ||
+	end, err := strconv.ParseInt(last, 10, 64)
+	if !ok || !ok2 || !ok3 || err != nil || first != strconv.FormatInt(off, 10) || end < off || end > off+n-1 ||
 		total != "*" && total != strconv.FormatInt(size, 10) {
-		return fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q: %w", off, off+n-1, size, header, ErrIncomplete)
+		return 0, fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q", off, off+n-1, size, header)
 	}
-	return nil
-}
-
-// checkRedirect refuses that a registry sends this machine to an address inside
-// its own network, such as a cloud's metadata service. Names and the
-// registry's own host are allowed, as go-containerregistry has it.
-func checkRedirect(origin, next *url.URL) error {
-	if next.Hostname() == origin.Hostname() {
-		return nil
-	}
-	ip := net.ParseIP(next.Hostname())
-	if ip != nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsUnspecified()) {
-		return &refusedRedirect{from: origin.Host, to: next.Host}
-	}
-	return nil
-}
-
-// A refusedRedirect is an answer that leads where no registry's data should lie.
-type refusedRedirect struct{ from, to string }
-
-func (e *refusedRedirect) Error() string {
-	return fmt.Sprintf("%s redirects to the private address %s, which is not followed", e.from, e.to)
-}
-
-func (e *refusedRedirect) Unwrap() error { return ErrIncomplete }
-
-// final says that an error stays when the request is repeated.
-func final(err error) bool {
-	var status *statusError
-	var redirect *refusedRedirect
-	var permanent permanentError
-	return errors.As(err, &status) || errors.As(err, &redirect) || errors.As(err, &permanent) && permanent.Permanent()
-}
-
-// drop ends an answer whose body is of no interest.
-func drop(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	resp.Body.Close()
-}
-
-// isHandshakeError says whether the two ends cannot agree on TLS.
-func isHandshakeError(err error) bool {
-	var verification *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	var authority x509.UnknownAuthorityError
-	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &authority)
+	return end - off + 1, nil
 }

@@ -61,7 +61,7 @@ func ReadMeta(ctx context.Context, source Source, b rafs.Blob) (*Meta, error) {
 // ParseMeta reads a blob.meta as bootstrap layers carry it and nydusd caches
 // it: the uncompressed table, padded to 4096 bytes, and the header.
 func ParseMeta(file []byte, b rafs.Blob) (*Meta, error) {
-	if int64(len(file))-metaHeaderSize < int64(b.Meta.UncompressedSize) {
+	if len(file) < metaHeaderSize || uint64(len(file)-metaHeaderSize) < b.Meta.UncompressedSize {
 		return nil, fmt.Errorf("blob.meta of %d bytes, the table alone has %d: %w", len(file), b.Meta.UncompressedSize, rafs.ErrCorrupt)
 	}
 	return parseMeta(file[:b.Meta.UncompressedSize], file[len(file)-metaHeaderSize:], b)

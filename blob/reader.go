@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"fmt"
@@ -106,7 +107,9 @@ func (r *Reader) Stats() Stats {
 func (r *Reader) pin(e entry) (_ *entry, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known, ok := r.entries[e.key]; ok {
+	// One that failed but is still pinned by those who waited for it is left to
+	// them: this reader tries again.
+	if known, ok := r.entries[e.key]; ok && !known.failed() {
 		if known.node != nil {
 			r.idle.Remove(known.node)
 			known.node = nil
@@ -128,6 +131,9 @@ func (r *Reader) unpin(e *entry) {
 	defer r.mu.Unlock()
 	if e.pins--; e.pins > 0 {
 		return
+	}
+	if r.entries[e.key] != e {
+		return // it failed and another has taken its place
 	}
 	if e.err != nil || e.data == nil {
 		delete(r.entries, e.key)
@@ -160,7 +166,7 @@ func (r *Reader) fetchSpan(ctx context.Context, s span) error {
 		if err != nil {
 			e.err = fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
 		} else {
-			e.data, e.err = r.decode(e, data[e.off-s.off:][:e.stored])
+			e.data, e.err = r.decode(e, data[e.off-s.off:][:e.stored], len(data))
 		}
 		if e.err != nil && first == nil {
 			first = e.err
@@ -187,8 +193,8 @@ func (r *Reader) readSpan(ctx context.Context, s span) ([]byte, error) {
 	return data, source.ReadRange(ctx, data, s.off)
 }
 
-// decode decompresses and verifies one chunk.
-func (r *Reader) decode(e *entry, stored []byte) ([]byte, error) {
+// decode decompresses and verifies one chunk out of a span of spanSize bytes.
+func (r *Reader) decode(e *entry, stored []byte, spanSize int) ([]byte, error) {
 	start := time.Now()
 	compressor := e.compressor
 	if e.raw {
@@ -197,6 +203,10 @@ func (r *Reader) decode(e *entry, stored []byte) ([]byte, error) {
 	data, err := decompress(compressor, stored, int(e.size))
 	if err == nil {
 		err = verify(e.digester, data, e.digest)
+	}
+	if compressor == rafs.CompressorNone && len(data) < spanSize {
+		// On its own, so that the chunk does not keep its whole span in memory.
+		data = bytes.Clone(data)
 	}
 	r.stats.decoding.Add(int64(time.Since(start)))
 	if err != nil {
@@ -211,6 +221,16 @@ func (r *Reader) decode(e *entry, stored []byte) ([]byte, error) {
 	r.seen[e.key] = struct{}{}
 	r.mu.Unlock()
 	return data, nil
+}
+
+// failed says whether the entry's chunk could not be had.
+func (e *entry) failed() bool {
+	select {
+	case <-e.ready:
+		return e.err != nil
+	default:
+		return false
+	}
 }
 
 // wait returns an entry's data once it is there.

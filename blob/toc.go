@@ -33,6 +33,9 @@ const (
 	MaxBootstrap = 1 << 30
 )
 
+// bootstrapLimit is MaxBootstrap; fuzzing lowers it.
+var bootstrapLimit int64 = MaxBootstrap
+
 // A TOC is a blob's table of contents. It lies in the blob's tail: a 512-byte
 // tar header follows each part, so it is found from the end.
 type TOC struct {
@@ -144,8 +147,8 @@ func (p *part) read(ctx context.Context, source Source) ([]byte, error) {
 	if err := checkRange(p.off, p.stored, source.Size()); err != nil {
 		return nil, err
 	}
-	if p.size < 0 || p.size > MaxBootstrap || p.stored > MaxBootstrap {
-		return nil, fmt.Errorf("%s of %d bytes, %d stored, is over the limit of %d: %w", p.name, p.size, p.stored, MaxBootstrap, rafs.ErrCorrupt)
+	if p.size < 0 || p.size > bootstrapLimit || p.stored > bootstrapLimit {
+		return nil, fmt.Errorf("%s of %d bytes, %d stored, is over the limit of %d: %w", p.name, p.size, p.stored, bootstrapLimit, rafs.ErrCorrupt)
 	}
 	stored := make([]byte, p.stored)
 	if err := source.ReadRange(ctx, stored, p.off); err != nil {

@@ -89,6 +89,12 @@ func (t *TreeReader) ReadChunk(c *rafs.Chunk) ([]byte, error) {
 // Load brings chunks into memory, fetched in few requests, and keeps them
 // there until release is called; release must be called also after an error.
 func (t *TreeReader) Load(ctx context.Context, chunks []rafs.Chunk) (release func(), err error) {
+	wanted := make([]entry, len(chunks))
+	for i := range chunks {
+		if wanted[i], err = t.entry(&chunks[i]); err != nil {
+			return func() {}, err
+		}
+	}
 	var pinned []*entry
 	release = func() {
 		for _, e := range pinned {
@@ -97,15 +103,7 @@ func (t *TreeReader) Load(ctx context.Context, chunks []rafs.Chunk) (release fun
 		pinned = nil
 	}
 	fresh := make(map[string][]*entry)
-	for i := range chunks {
-		want, err := t.entry(&chunks[i])
-		if err != nil {
-			// Entries that were announced must not be waited for in vain.
-			for _, entries := range fresh {
-				abandon(entries, err)
-			}
-			return release, err
-		}
+	for _, want := range wanted {
 		e, first := t.reader.pin(want)
 		pinned = append(pinned, e)
 		if first {
@@ -130,14 +128,6 @@ func (t *TreeReader) Load(ctx context.Context, chunks []rafs.Chunk) (release fun
 		}
 	}
 	return release, nil
-}
-
-// abandon ends entries that nobody will fetch.
-func abandon(entries []*entry, err error) {
-	for _, e := range entries {
-		e.err = err
-		close(e.ready)
-	}
 }
 
 // entry checks what the bootstrap says of a chunk and describes how to get it.

@@ -68,10 +68,14 @@ func uncompressed(data []byte) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// unpackBootstrapLayer reads the archive into memory, at most blob.MaxBootstrap
-// bytes of it.
+// maxUnpacked bounds what a bootstrap layer unpacks to; tests lower it.
+var maxUnpacked int64 = blob.MaxBootstrap
+
+// unpackBootstrapLayer reads the archive into memory, at most maxUnpacked bytes
+// of it.
 func unpackBootstrapLayer(archive io.Reader) (*bootstrapLayer, error) {
-	limited := &io.LimitedReader{R: archive, N: blob.MaxBootstrap}
+	limited := &io.LimitedReader{R: archive, N: maxUnpacked}
+	left := maxUnpacked // apart from limited: a sparse file's holes are not in the archive
 	files := tar.NewReader(limited)
 	layer := &bootstrapLayer{metas: make(map[string][]byte)}
 	for {
@@ -90,7 +94,10 @@ func unpackBootstrapLayer(archive io.Reader) (*bootstrapLayer, error) {
 			return nil, fmt.Errorf("its data lies in a backend of its own (%s), which is not read: %w", fileBackend, rafs.ErrUnsupported)
 		case name != fileBootstrap && name != fileBootstrapLegacy && !strings.HasSuffix(name, suffixMeta):
 			continue
+		case header.Size > left:
+			return nil, errUnpacked()
 		}
+		left -= header.Size
 		var content bytes.Buffer
 		if _, err := io.Copy(&content, files); err != nil {
 			return nil, unpackError(limited, err)
@@ -112,9 +119,13 @@ func unpackBootstrapLayer(archive io.Reader) (*bootstrapLayer, error) {
 
 func unpackError(limited *io.LimitedReader, err error) error {
 	if limited.N <= 0 {
-		return fmt.Errorf("it unpacks to more than %d bytes: %w", int64(blob.MaxBootstrap), rafs.ErrCorrupt)
+		return errUnpacked()
 	}
 	return fmt.Errorf("unpack it: %w: %w", rafs.ErrCorrupt, err)
+}
+
+func errUnpacked() error {
+	return fmt.Errorf("it unpacks to more than %d bytes: %w", maxUnpacked, rafs.ErrCorrupt)
 }
 
 func (l *bootstrapLayer) open() (*rafs.Tree, error) {

@@ -1,5 +1,5 @@
 // Package nydusimage resolves a reference to a Nydus image: index, manifest,
-// config, bootstrap and data blobs, from a registry or an OCI layout directory.
+// config, bootstrap and data blobs, from a registry or an OCI layout, a folder or an archive of one.
 //
 // A Nydus image's manifest lists data blobs and, last, the bootstrap layer: a
 // tar archive with the merged bootstrap of the whole image (image/image.boot)
@@ -128,7 +128,7 @@ func (e *NotNydusError) Error() string {
 }
 
 // Open resolves what the user gave: a reference, or a path (see [IsPath]) to an
-// OCI layout directory. The image must be closed.
+// OCI layout, a folder or a tar archive of one. The image must be closed.
 func Open(ctx context.Context, target string, o Options) (*Image, error) {
 	where, doc, reference, err := find(ctx, target, &o)
 	if err != nil {
@@ -159,7 +159,7 @@ func (i *Image) Close() error {
 // target names there.
 func find(ctx context.Context, target string, o *Options) (store, *document, name.Reference, error) {
 	if IsPath(target) {
-		where, doc, err := openLayout(target)
+		where, doc, err := openLayout(ctx, target)
 		return where, doc, nil, err
 	}
 	reference, err := parseReference(target, o)

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -16,42 +14,77 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 )
 
-// annotationRefName is where an OCI layout's index keeps an image's tag.
-const annotationRefName = "org.opencontainers.image.ref.name"
+const (
+	// annotationRefName is where an OCI layout's index keeps an image's tag.
+	annotationRefName = "org.opencontainers.image.ref.name"
+	layoutIndex       = "index.json"
+)
 
-// A layout is a [store]: an OCI image layout directory.
-type layout struct{ root string }
+// A layout is a [store]: an OCI image layout.
+type layout struct{ files layoutFiles }
 
-// openLayout opens "dir", "dir:tag" or "dir@digest".
-func openLayout(target string) (*layout, *document, error) {
+// layoutFiles are the files of an OCI layout, in a folder or in an archive.
+type layoutFiles interface {
+	// locate finds a file by its slash-separated name.
+	locate(name string) (extent, error)
+}
+
+// An extent is a part of a file on this machine.
+type extent struct {
+	path      string
+	off, size int64
+}
+
+// openLayout opens "path", "path:tag" or "path@digest".
+func openLayout(ctx context.Context, target string) (*layout, *document, error) {
 	path, selector := target, ""
 	if _, err := os.Stat(target); errors.Is(err, fs.ErrNotExist) {
 		path, selector = splitPath(target)
 	}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, fmt.Errorf("open %s: no such folder: %w", path, ErrNotFound)
-	case err != nil:
+	files, err := openLayoutFiles(path)
+	if err != nil {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
-	case !info.IsDir():
-		return nil, nil, fmt.Errorf("open %s: archives are not read yet, unpack it and give the folder: %w", path, ErrInvalid)
 	}
-	l := &layout{root: path}
-	raw, err := readLimited(filepath.Join(path, "index.json"), maxManifest)
+	l := &layout{files}
+	raw, err := l.index(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the OCI layout %s: %w: %w", path, ErrInvalid, err)
 	}
 	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the OCI layout %s: index.json: %w: %w", path, ErrInvalid, err)
+		return nil, nil, fmt.Errorf("open the OCI layout %s: %s: %w: %w", path, layoutIndex, ErrInvalid, err)
 	}
 	d, err := selectEntry(index.Manifests, selector)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the OCI layout %s: %w", path, err)
 	}
-	doc, err := l.child(context.Background(), d)
+	doc, err := l.child(ctx, d)
 	return l, doc, err
+}
+
+func openLayoutFiles(path string) (layoutFiles, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("no such folder or file: %w", ErrNotFound)
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return folder(path), nil
+	}
+	return openArchive(path, info.Size())
+}
+
+func (l *layout) index(ctx context.Context) ([]byte, error) {
+	where, err := l.files.locate(layoutIndex)
+	if err != nil {
+		return nil, err
+	}
+	if where.size > maxManifest {
+		return nil, fmt.Errorf("%s of %d bytes is over the limit of %d", layoutIndex, where.size, maxManifest)
+	}
+	raw := make([]byte, where.size)
+	return raw, (&fileSource{l.files, layoutIndex, where.size}).ReadRange(ctx, raw, 0)
 }
 
 // selectEntry finds the entry of a layout's index that ":tag" or "@digest"
@@ -79,49 +112,14 @@ func (l *layout) child(ctx context.Context, d v1.Descriptor) (*document, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", d.Digest, err)
 	}
+	d.MediaType = mediaType(d.MediaType, raw)
 	return &document{Descriptor: d, raw: raw}, nil
 }
 
-// blob implements [store].
+// blob implements [store]. That a blob is missing shows when it is read.
 func (l *layout) blob(d v1.Descriptor) (blob.Source, error) {
 	if d.Digest.Algorithm != "sha256" {
 		return nil, fmt.Errorf("blob %s: only sha256 digests are read: %w", d.Digest, ErrInvalid)
 	}
-	return &fileSource{path: filepath.Join(l.root, "blobs", d.Digest.Algorithm, d.Digest.Hex), size: d.Size}, nil
-}
-
-// A fileSource is a [blob.Source] over a file.
-type fileSource struct {
-	path string
-	size int64
-}
-
-func (f *fileSource) Size() int64 { return f.size }
-
-func (f *fileSource) ReadRange(ctx context.Context, p []byte, off int64) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	file, err := os.Open(f.path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", blob.ErrIncomplete, err)
-	}
-	defer file.Close()
-	if _, err := file.ReadAt(p, off); err != nil && (len(p) != 0 || !errors.Is(err, io.EOF)) {
-		return fmt.Errorf("read %d bytes at %d of %s: %w: %w", len(p), off, f.path, blob.ErrIncomplete, err)
-	}
-	return nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is over the limit of %d bytes", path, limit)
-	}
-	return data, err
+	return &fileSource{l.files, "blobs/sha256/" + d.Digest.Hex, d.Size}, nil
 }

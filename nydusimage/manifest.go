@@ -3,10 +3,12 @@ package nydusimage
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // What tells a Nydus image from another one, as nydusify and nydus-snapshotter
@@ -18,6 +20,32 @@ const (
 	artifactTypeNydus   = "application/vnd.nydus.image.manifest.v1+json"
 	featureNydus        = "nydus.remoteimage.v1" // in os.features, before Nydus v2.3.5
 )
+
+// mediaType is what a registry declares a document to be. Where that is none of
+// the types that are read (static file servers know only JSON) it is what the
+// document says of itself.
+func mediaType(declared types.MediaType, raw []byte) types.MediaType {
+	if declared.IsImage() || declared.IsIndex() || declared.IsSchema1() {
+		return declared
+	}
+	var document struct {
+		MediaType types.MediaType   `json:"mediaType"`
+		Manifests []json.RawMessage `json:"manifests"`
+		Layers    []json.RawMessage `json:"layers"`
+	}
+	if err := json.Unmarshal(raw, &document); err != nil {
+		return declared
+	}
+	switch {
+	case document.MediaType.IsImage(), document.MediaType.IsIndex():
+		return document.MediaType
+	case document.MediaType == "" && document.Manifests != nil && document.Layers == nil:
+		return types.OCIImageIndex
+	case document.MediaType == "" && document.Layers != nil && document.Manifests == nil:
+		return types.OCIManifestSchema1
+	}
+	return declared
+}
 
 // parseManifest decodes a manifest, after it is clear that it is one.
 func parseManifest(doc *document) (*v1.Manifest, error) {
@@ -60,6 +88,8 @@ func splitLayers(manifest *v1.Manifest) (data []v1.Descriptor, bootstrap v1.Desc
 			return nil, bootstrap, fmt.Errorf("layer %d of %d: the last layer, and no other, must be the bootstrap: %w", n+1, last+1, ErrInvalid)
 		case n != last && !isData(layer):
 			return nil, bootstrap, fmt.Errorf("layer %d of %d has media type %q and is not marked as a Nydus blob: %w", n+1, last+1, layer.MediaType, ErrInvalid)
+		case layer.Size < 0:
+			return nil, bootstrap, fmt.Errorf("layer %d of %d has %d bytes: %w", n+1, last+1, layer.Size, ErrInvalid)
 		case layer.Digest.Algorithm != "sha256":
 			return nil, bootstrap, fmt.Errorf("layer %d of %d has digest %s, only sha256 is read: %w", n+1, last+1, layer.Digest, ErrInvalid)
 		}

@@ -38,25 +38,52 @@ func openRegistry(ctx context.Context, reference name.Reference, o *Options) (*r
 		if err != nil {
 			return nil, nil, fmt.Errorf("credentials for %s: %w", candidate.Context().RegistryStr(), err)
 		}
-		for _, auth := range credentials {
-			r, err := login(ctx, candidate.Context(), auth, o)
-			if err == nil {
-				var doc *document
-				if doc, err = r.manifest(ctx, candidate); err == nil {
-					if candidate != reference {
-						o.notice("reading %s from its mirror %s", reference, candidate.Context().RegistryStr())
-					}
-					return r, doc, nil
-				}
+		r, doc, err := resolve(ctx, candidate, credentials, o)
+		if err == nil {
+			if candidate != reference {
+				o.notice("reading %s from its mirror %s", reference, candidate.Context().RegistryStr())
 			}
-			if ctx.Err() != nil {
-				return nil, nil, context.Cause(ctx)
-			}
-			failures = append(failures, fmt.Errorf("%s: %w", candidate.Context().RegistryStr(), classify(err)))
+			return r, doc, nil
 		}
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		failures = append(failures, err)
 	}
 	return nil, nil, fmt.Errorf("resolve %s: %w", reference, errors.Join(failures...))
 }
+
+// resolve reads the manifest that a reference names on its host, with the first
+// of the credentials that the host accepts. What is no matter of credentials
+// ends it.
+func resolve(ctx context.Context, reference name.Reference, credentials []authn.Authenticator, o *Options) (*registry, *document, error) {
+	var missing, failures error
+	for _, auth := range credentials {
+		r, err := login(ctx, reference.Context(), auth, o)
+		if err == nil {
+			var doc *document
+			if doc, err = r.manifest(ctx, reference); err == nil {
+				return r, doc, nil
+			}
+		}
+		err = fmt.Errorf("%s: %w", reference.Context().RegistryStr(), classify(err))
+		failures = errors.Join(failures, err)
+		if errors.Is(err, ErrNotFound) {
+			missing = err // some registries say so where the credentials are not enough
+		} else if !errors.Is(err, ErrUnauthorized) {
+			return nil, nil, failures
+		}
+	}
+	// That others of the credentials were refused does not matter where one was
+	// let in.
+	if missing != nil {
+		return nil, nil, missing
+	}
+	return nil, nil, failures
+}
+
+// retry is a variable so that tests need not wait.
+var retry = blob.Retry
 
 // login pings the registry and, where it asks for that, gets a token.
 func login(ctx context.Context, repository name.Repository, auth authn.Authenticator, o *Options) (*registry, error) {
@@ -82,7 +109,12 @@ func (r *registry) manifest(ctx context.Context, reference name.Reference) (*doc
 	if err != nil {
 		return nil, err
 	}
-	return &document{Descriptor: descriptor.Descriptor, raw: descriptor.Manifest}, nil
+	if descriptor.Size > maxManifest {
+		return nil, fmt.Errorf("manifest of %d bytes is over the limit of %d: %w", descriptor.Size, maxManifest, ErrInvalid)
+	}
+	d := descriptor.Descriptor
+	d.MediaType = mediaType(d.MediaType, descriptor.Manifest)
+	return &document{Descriptor: d, raw: descriptor.Manifest}, nil
 }
 
 // child implements [store].
@@ -125,7 +157,7 @@ func credentialsFor(ctx context.Context, candidate, reference name.Reference, o 
 	var list []authn.Authenticator
 	if candidate.Context().RegistryStr() == reference.Context().RegistryStr() {
 		list = append(list, o.Credentials...)
-		if o.Exclusive {
+		if o.Exclusive && len(list) > 0 {
 			return list, nil
 		}
 	}
@@ -133,6 +165,7 @@ func credentialsFor(ctx context.Context, candidate, reference name.Reference, o 
 	if keychain == nil {
 		keychain = authn.DefaultKeychain
 	}
+	// Without any credentials this gives anonymous access.
 	stored, err := authn.Resolve(ctx, keychain, candidate.Context())
 	if err != nil {
 		return nil, err

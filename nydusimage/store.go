@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -41,6 +42,9 @@ func readBlob(ctx context.Context, where store, d v1.Descriptor, limit int64) ([
 	source, err := where.blob(d)
 	if err != nil {
 		return nil, err
+	}
+	if c, ok := source.(io.Closer); ok {
+		defer c.Close()
 	}
 	data := make([]byte, d.Size)
 	if err := source.ReadRange(ctx, data, 0); err != nil {

@@ -61,7 +61,8 @@ func GuardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) ht
 		case req.URL.Scheme != "http" || isLoopback(req.URL.Hostname()):
 		case !plainHTTP:
 			return nil, &refusal{fmt.Sprintf("%s is not spoken to without TLS unless --plain-http allows it", req.URL.Host)}
-		case req.URL.Host != registry && req.Header.Get("Authorization") != "":
+		case req.URL.Host != registry && (req.Header.Get("Authorization") != "" || req.Method == http.MethodPost):
+			// A token service is posted the refresh token.
 			return nil, &refusal{fmt.Sprintf("credentials are not sent to %s without TLS", req.URL.Host)}
 		}
 		return inner.RoundTrip(req)

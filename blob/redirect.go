@@ -1,0 +1,48 @@
+package blob
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// maxRedirects is how many answers in a row may point elsewhere before a
+// blob's bytes come; registries use one, CDNs in front of them two.
+const maxRedirects = 5
+
+// redirect returns where an answer of address points to. It refuses that a
+// registry, whose own address is origin, sends this machine into its own
+// network or to a cloud's metadata service. Names and the registry's own host
+// are allowed, as go-containerregistry has it, and to a registry that itself
+// lies inside, so is the rest of the inside.
+func redirect(origin, address *url.URL, location string) (*url.URL, error) {
+	next, err := address.Parse(location)
+	if err != nil || location == "" || next.Host == "" || next.Scheme != "https" && next.Scheme != "http" {
+		return nil, fmt.Errorf("%s redirects to nowhere", address.Host)
+	}
+	from, to := origin.Hostname(), next.Hostname()
+	if from != to && (isLinkLocal(to) || isInside(to) && !isInside(from)) {
+		return nil, fmt.Errorf("%s redirects to the private address %s, which is not followed", address.Host, next.Host)
+	}
+	return next, nil
+}
+
+// isInside says whether a host is this machine or, by its address, one of its
+// own network.
+func isInside(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	ip = ip.Unmap()
+	return err == nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified())
+}
+
+// isLinkLocal says whether a host is an address of the kind that metadata
+// services have.
+func isLinkLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	ip = ip.Unmap()
+	return err == nil && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast())
+}

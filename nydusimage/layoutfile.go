@@ -1,0 +1,65 @@
+package nydusimage
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+)
+
+// A folder is [layoutFiles] in a folder.
+type folder string
+
+func (f folder) locate(name string) (extent, error) {
+	path := filepath.Join(string(f), filepath.FromSlash(name))
+	info, err := os.Stat(path)
+	if err != nil {
+		return extent{}, err
+	}
+	return extent{path: path, size: info.Size()}, nil
+}
+
+// A fileSource is a [blob.Source] over a file of an OCI layout. The file is
+// opened for each range: an image has many, and nobody to close them.
+type fileSource struct {
+	files layoutFiles
+	name  string
+	size  int64 // as the manifest gives it
+}
+
+func (f *fileSource) Size() int64 { return f.size }
+
+func (f *fileSource) ReadRange(ctx context.Context, p []byte, off int64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := f.read(p, off); err != nil {
+		return fmt.Errorf("read %d bytes at %d of %s: %w: %w", len(p), off, f.name, blob.ErrIncomplete, err)
+	}
+	return nil
+}
+
+func (f *fileSource) read(p []byte, off int64) error {
+	where, err := f.files.locate(f.name)
+	if err != nil {
+		return err
+	}
+	if where.size != f.size {
+		return fmt.Errorf("it has %d bytes, the manifest says %d", where.size, f.size)
+	}
+	if off < 0 || off > f.size-int64(len(p)) {
+		return fmt.Errorf("it has %d bytes", f.size)
+	}
+	file, err := os.Open(where.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if len(p) == 0 {
+		return nil
+	}
+	_, err = file.ReadAt(p, where.off+off)
+	return err
+}
