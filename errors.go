@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"unicode"
 
+	"github.com/google/go-containerregistry/pkg/name"
+
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -24,9 +26,19 @@ func usage(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// An ourError comes from this project's code, through Trivy's runner, which puts
+// words of its own around it.
+type ourError struct{ error }
+
+func (e ourError) Unwrap() error { return e.error }
+
 // explain turns an error into one line that says what is wrong, and one hint
 // at what to do, for a terminal.
 func explain(err error) string {
+	var inner ourError
+	if errors.As(err, &inner) {
+		err = inner.error
+	}
 	line := "error: " + oneLine(err.Error())
 	if hint := hint(err); hint != "" {
 		line += "\nhint: " + hint
@@ -38,6 +50,7 @@ func hint(err error) string {
 	var read *artifact.ReadError
 	var plain *nydusimage.NotNydusError
 	var wrong usageError
+	var badName *name.ErrBadName
 	switch {
 	case errors.As(err, &wrong):
 		return "see trivy nydus scan --help"
@@ -49,6 +62,8 @@ func hint(err error) string {
 		return "check the image's name, tag and registry"
 	case errors.As(err, &plain):
 		return "leave --require-nydus out to scan it as trivy image does"
+	case errors.As(err, &badName):
+		return "write it as host/repository:tag or host/repository@sha256:…, in lower case"
 	case errors.Is(err, rafs.ErrUnsupported):
 		return "this version does not read such images; there is no report"
 	case errors.Is(err, blob.ErrDigest):

@@ -76,18 +76,18 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 	var plain *nydusimage.NotNydusError
 	switch {
 	case errors.As(err, &plain) && s.ours.requireNydus:
-		return tscan.Service{}, nil, fmt.Errorf("--require-nydus: %w", err)
+		return tscan.Service{}, nil, ourError{fmt.Errorf("--require-nydus: %w", err)}
 	case errors.As(err, &plain):
 		log.Info(fmt.Sprintf("%s; scanning it as trivy image does", plain))
 		return s.assemble(ctx, config, s.plainArtifact(ctx, config, plain))
 	case err != nil:
-		return tscan.Service{}, nil, err
+		return tscan.Service{}, nil, ourError{err}
 	}
 	s.image = img
 	return s.assemble(ctx, config, func(c cache.ArtifactCache) (fartifact.Artifact, func(), error) {
 		mount, err := nydusmount.Native(ctx, img)
 		if err != nil {
-			return nil, nil, fmt.Errorf("open the image: %w", err)
+			return nil, nil, ourError{fmt.Errorf("open the image: %w", err)}
 		}
 		analyzers, err := artifact.NewAnalyzers(config.ArtifactOption)
 		if err != nil {
@@ -100,8 +100,19 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			Warn:          func(line string) { log.Warn(line) },
 			Progress:      s.meter.update,
 		})
-		return s.artifact, func() {}, nil
+		return scanned{s.artifact}, func() {}, nil
 	})
+}
+
+// A scanned artifact marks its errors as ours.
+type scanned struct{ *artifact.Artifact }
+
+func (s scanned) Inspect(ctx context.Context) (fartifact.Reference, error) {
+	reference, err := s.Artifact.Inspect(ctx)
+	if err != nil {
+		return reference, ourError{err}
+	}
+	return reference, nil
 }
 
 // newArtifact makes an artifact over a cache.

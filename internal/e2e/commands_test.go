@@ -23,8 +23,8 @@ var offline = []string{
 	"--skip-version-check", "--disable-telemetry",
 }
 
-// binary finds a command that make has built.
-func binary(t testing.TB, name string) string {
+// built finds a command that make has built.
+func built(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("..", "..", "bin", name))
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ type process struct {
 
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(binary(t, name), args...)}
+	p := &process{Cmd: exec.Command(built(t, name), args...)}
 	p.Dir = t.TempDir()
 	p.Env = append(os.Environ(), "HOME="+p.Dir, "XDG_CONFIG_HOME="+p.Dir, "XDG_RUNTIME_DIR="+p.Dir, "DOCKER_CONFIG="+p.Dir)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.stdout, &p.stderr
