@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
+)
+
+// TestNothingIsFetchedTwice looks at the ranges of a cold scan with all
+// scanners.
+func TestNothingIsFetchedTwice(t *testing.T) {
+	registry := testregistry.Start(t)
+	publish(t, registry, testimage.DebianApp(t))
+	proxy := testregistry.CountingProxy(t, registry.Host())
+	for _, tag := range []string{"v5", "v6"} {
+		t.Run(tag, func(t *testing.T) {
+			proxy.Reset()
+			report(t, "trivy-nydus", append(slices.Clone(offline), "--cache-dir", cacheDir(t),
+				"--scanners", "vuln,secret,misconfig,license", proxy.Host()+"/test/debian-app:"+tag)...)
+			type span struct{ from, to int64 }
+			ranges := make(map[string][]span)
+			for _, r := range proxy.Log() {
+				if r.Range == "" || !r.IsBlob() {
+					continue
+				}
+				var s span
+				_, err := fmt.Sscanf(r.Range, "bytes=%d-%d", &s.from, &s.to)
+				require.NoError(t, err, r.Range)
+				ranges[r.Path] = append(ranges[r.Path], s)
+			}
+			require.NotEmpty(t, ranges)
+			for path, spans := range ranges {
+				slices.SortFunc(spans, func(a, b span) int { return int(a.from - b.from) })
+				for i := 1; i < len(spans); i++ {
+					assert.Greater(t, spans[i].from, spans[i-1].to, "%s: ranges %v and %v overlap", path, spans[i-1], spans[i])
+				}
+			}
+		})
+	}
+}
+
+// TestOpeningCostsNothing scans for a thing that no file of the image can hold:
+// metadata is read, no data.
+func TestOpeningCostsNothing(t *testing.T) {
+	registry := testregistry.Start(t)
+	repository := publish(t, registry, testimage.Odd(t))
+	evidence := filepath.Join(t.TempDir(), "evidence.json")
+	report(t, "trivy-nydus", append(slices.Clone(offline), "--cache-dir", cacheDir(t), "--scanners", "vuln",
+		"--pkg-types", "os", "--evidence", evidence, repository+":v6")...)
+	e := decode(t, evidence)
+	assert.EqualValues(t, 0, e["scan"].(map[string]any)["chunksVerified"], "no analyzer of OS packages wants a file of this image")
+	assert.Less(t, e["traffic"].(map[string]any)["bytes"].(float64), e["image"].(map[string]any)["sizeBytes"].(float64)/10)
+}
+
+// TestContradictingLayers puts another image's layer below the image's own, of
+// which the merged bootstrap shows nothing: the scan goes on without the layers'
+// bootstraps and says so, or is refused.
+func TestContradictingLayers(t *testing.T) {
+	odd := testimage.Convert(t, testimage.BuildOCI(t, testimage.Odd(t)), testimage.ConvertOptions{})
+	foreign, err := os.ReadFile(odd.Blobs[0].Path)
+	require.NoError(t, err)
+	l := newLayout(t, "6")
+	l.manifest.Layers = slices.Insert(l.manifest.Layers, 0, v1.Descriptor{
+		MediaType: testimage.MediaTypeNydusBlob, Annotations: map[string]string{testimage.AnnotationBlob: "true"},
+	})
+	l.replaceLayer(t, 0, foreign)
+	r := run(t, "trivy-nydus", append(slices.Clone(scanFlags), "--cache-dir", t.TempDir(), "--format", "json", "--output", filepath.Join(t.TempDir(), "r"), l.dir)...)
+	require.Zero(t, r.code, r.stderr)
+	assert.True(t, strings.Contains(r.stderr, "contradict"), r.stderr)
+	refused(t, []string{"--require-layers", l.dir}, "--require-layers", "contradict")
+}
