@@ -71,6 +71,10 @@ bin/plugin/plugin.yaml: bin/trivy-nydus$(EXE) plugin.yaml
 .PHONY: archive
 archive: dist/trivy-nydus_$(VERSION)_$(HOST).tar.gz ## the archive for this platform, in dist/
 
+.PHONY: print-archive
+print-archive:
+	@echo dist/trivy-nydus_$(VERSION)_$(HOST).tar.gz
+
 .PHONY: dist
 dist: $(PLATFORMS:%=dist/trivy-nydus_$(VERSION)_%.tar.gz) ## archives that trivy plugin install takes, for all platforms, and checksums
 	@cat dist/*_$(VERSION)_*.sha256
@@ -122,8 +126,9 @@ fuzz: ## run each Fuzz target for FUZZTIME
 	done
 
 .PHONY: bench
-bench: ## the benchmarks of the readers
+bench: build trivy ## benchmarks of the readers, and bytes, requests and seconds beside trivy image
 	go test -run '^$$' -bench . -benchmem ./rafs ./blob
+	BENCH=1 go test -count=1 -run '^TestBench$$' ./internal/e2e
 
 .PHONY: testdata
 testdata: tools ## make testdata/demo anew, with the packages that Debian has today

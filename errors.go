@@ -60,6 +60,8 @@ func hint(err error) string {
 		return "log in with docker login or podman login, or give --username and TRIVY_PASSWORD"
 	case errors.Is(err, nydusimage.ErrNotFound):
 		return "check the image's name, tag and registry"
+	case errors.Is(err, artifact.ErrLayers):
+		return "leave --require-layers out to scan what the image shows"
 	case errors.As(err, &plain):
 		return "leave --require-nydus out to scan it as trivy image does"
 	case errors.As(err, &badName):

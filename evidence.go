@@ -50,7 +50,7 @@ var sourceAnnotations = []string{
 	"containerd.io/snapshot/nydus-source-reference",
 }
 
-func (s *service) evidence(took time.Duration) evidence {
+func (s *service) evidence() evidence {
 	e := evidence{
 		SchemaVersion: evidenceSchema,
 		Plugin:        version,
@@ -65,7 +65,7 @@ func (s *service) evidence(took time.Duration) evidence {
 		},
 		Scan:    s.artifact.Evidence(),
 		Traffic: trafficEvidence{Requests: s.traffic.Requests(), Bytes: s.traffic.Bytes()},
-		Seconds: took.Seconds(),
+		Seconds: time.Since(s.started).Seconds(),
 	}
 	for _, key := range sourceAnnotations {
 		if value, ok := s.image.Manifest.Annotations[key]; ok {

@@ -20,6 +20,7 @@ type nydusFlagGroup struct {
 	PlainHTTP     *flag.Flag[bool]
 	RequireNydus  *flag.Flag[bool]
 	RequireLayers *flag.Flag[bool]
+	RefsFrom      *flag.Flag[string]
 }
 
 // nydusOptions are the values of these flags.
@@ -29,6 +30,7 @@ type nydusOptions struct {
 	plainHTTP     bool
 	requireNydus  bool
 	requireLayers bool
+	refsFrom      string
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {
@@ -53,6 +55,10 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Name: "require-layers", ConfigName: "nydus.require-layers",
 			Usage: "refuse an image whose layers do not say which files were deleted or replaced",
 		},
+		RefsFrom: &flag.Flag[string]{
+			Name: "refs-from", ConfigName: "nydus.refs-from",
+			Usage: "file that lists images to scan, one a line (\"-\" for standard input)",
+		},
 	}
 }
 
@@ -61,7 +67,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -76,6 +82,7 @@ func (g *nydusFlagGroup) options() nydusOptions {
 		plainHTTP:     g.PlainHTTP.Value(),
 		requireNydus:  g.RequireNydus.Value(),
 		requireLayers: g.RequireLayers.Value(),
+		refsFrom:      g.RefsFrom.Value(),
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 
 // demoLayout is the OCI layout with the image of `make demo`, tags oci, v5 and
 // v6. `make testdata` writes it.
-const demoLayout = "testdata/demo"
+const demoLayout = "./testdata/demo"
 
 var update = flag.Bool("update", false, "write the outputs into README.md instead of comparing them")
 

@@ -27,19 +27,19 @@ func newCobra() *cobra.Command {
 // scan runs `trivy nydus scan`: Trivy's flags, read as Trivy reads them, and
 // ours.
 func scan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cmd := newScanCommand(stderr)
+	cmd := newScanCommand(stdout, stderr)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	return cmd.ExecuteContext(ctx)
 }
 
-func newScanCommand(stderr io.Writer) *cobra.Command {
+func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
 	ours := newNydusFlagGroup()
 	flags := imageFlags(globals, ours)
 	cmd := newCobra()
-	cmd.Use = "trivy nydus [scan] [flags] IMAGE"
+	cmd.Use = "trivy nydus [scan] [flags] IMAGE..."
 	cmd.Short = "Scan a Nydus image"
 	cmd.Long = "Scan a Nydus image in a registry, or in an OCI layout folder (a path that begins with \".\" or is absolute)."
 	cmd.Example = `  # Scan a Nydus image
@@ -61,7 +61,7 @@ func newScanCommand(stderr io.Writer) *cobra.Command {
 		if err != nil {
 			return usage("read the flags: %w", err)
 		}
-		return runScan(cmd.Context(), options, ours.options(), args, stderr)
+		return runScan(cmd.Context(), options, ours.options(), args, stdout, stderr)
 	}
 	globals.AddFlags(cmd)
 	flags.AddFlags(cmd)
@@ -134,59 +134,76 @@ func readConfiguration(cmd *cobra.Command, globals *flag.GlobalFlagGroup) error 
 
 // runScan does what `trivy image` does with its options, with our artifact in
 // place of Trivy's.
-func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args []string, stderr io.Writer) (err error) {
-	started := time.Now()
+func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args []string, stdout, stderr io.Writer) (err error) {
 	if options.ShowVersion {
-		return printVersion(os.Stdout)
+		return printVersion(stdout)
 	}
 	if options.GenerateDefaultConfig {
 		return writeDefaultConfig()
 	}
-	if err := checkOptions(options, ours, args); err != nil {
+	targets, err := targets(options, ours, args)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, options.Timeout,
-		fmt.Errorf("the scan took longer than %v (--timeout): %w", options.Timeout, context.DeadlineExceeded))
-	defer cancel()
-
+	if err := checkOptions(options, ours, targets); err != nil {
+		return err
+	}
 	if err := extension.PreRun(ctx, options); err != nil {
 		return fmt.Errorf("before the scan: %w", err)
 	}
-	service := newService(options, ours, stderr)
-	defer service.close()
-	runner, err := artifact.NewRunner(ctx, options, artifact.TargetContainerImage, artifact.WithInitializeService(service.initialize))
+	s, err := newSession(ctx, options, ours, stderr)
 	if errors.Is(err, artifact.SkipScan) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("start Trivy: %w", timedOut(ctx, err))
-	}
-	defer func() { err = errors.Join(err, runner.Close(ctx)) }()
-
-	report, err := runner.ScanImage(ctx, options)
-	if err != nil {
-		return timedOut(ctx, err)
-	}
-	if report, err = runner.Filter(ctx, options, report); err != nil {
-		return timedOut(ctx, err)
-	}
-	// What was read is written down before the report, so that there is no
-	// report without it.
-	if err := service.finish(time.Since(started)); err != nil {
 		return err
 	}
-	if err := runner.Report(ctx, options, report); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	if ours.many(args) {
+		err = s.scanMany(ctx, options, targets, stdout)
+	} else {
+		err = s.scanOne(ctx, options, targets[0])
 	}
-	service.closingLine(time.Since(started))
+	if err != nil {
+		return err
+	}
 	if err := extension.PostRun(ctx, options); err != nil {
 		return fmt.Errorf("after the scan: %w", err)
 	}
+	return nil
+}
+
+// withTimeout bounds the scan of one image.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("the scan took longer than %v (--timeout): %w", timeout, context.DeadlineExceeded))
+}
+
+// scanOne scans an image and writes its report.
+func (s *session) scanOne(ctx context.Context, options flag.Options, target string) error {
+	ctx, cancel := withTimeout(ctx, options.Timeout)
+	defer cancel()
+	report, service, err := s.scan(ctx, options, target)
+	defer service.close()
+	if err != nil {
+		return err
+	}
+	// What was read is written down before the report, so that there is no
+	// report without it.
+	if s.ours.evidence != "" && service.artifact != nil {
+		if err := writeEvidence(s.ours.evidence, service.evidence()); err != nil {
+			return err
+		}
+	}
+	if err := s.runner.Report(ctx, options, report); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	service.closingLine()
 	return operation.Exit(options, report.Results.Failed(), report.Metadata)
 }
 
 // checkOptions refuses what cannot work, before anything is downloaded.
-func checkOptions(options flag.Options, ours nydusOptions, args []string) error {
+func checkOptions(options flag.Options, ours nydusOptions, targets []string) error {
 	noScan := options.DownloadDBOnly || options.DownloadJavaDBOnly
 	switch {
 	case options.ExitCode == exitIncomplete || options.ExitOnEOL == exitIncomplete:
@@ -195,10 +212,10 @@ func checkOptions(options flag.Options, ours nydusOptions, args []string) error 
 		return usage("--mount nydusd is not there yet: leave it out to read the image natively")
 	case !slices.Contains([]string{mountNative, mountNydusd}, ours.mount):
 		return usage("--mount %s: only native is there", ours.mount)
-	case len(args) == 0 && options.Input == "" && !noScan:
-		return usage("name an image to scan: trivy nydus [flags] IMAGE (see trivy nydus scan --help)")
-	case len(args) > 1:
-		return usage("one image at a time, got %d: %v", len(args), args)
+	case len(targets) == 0 && !noScan:
+		return usage("name an image to scan: trivy nydus [flags] IMAGE")
+	case len(targets) > 1 && options.Format != types.FormatJSON:
+		return usage("several images give one JSON report a line: add --format json")
 	case len(options.SBOMSources) > 0:
 		return usage("--sbom-sources is not supported for Nydus images yet")
 	}
@@ -206,14 +223,6 @@ func checkOptions(options flag.Options, ours nydusOptions, args []string) error 
 		log.Warn("Misconfigurations and secrets are looked for on the client's side, not by the server")
 	}
 	return nil
-}
-
-// timedOut says that the time was up where that is why something failed.
-func timedOut(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // writeDefaultConfig is Trivy's --generate-default-config.

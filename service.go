@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -38,18 +37,14 @@ import (
 
 // A service opens one image and gives Trivy's runner what scans it.
 type service struct {
-	options flag.Options
-	ours    nydusOptions
-	stderr  io.Writer
+	*session
+	options flag.Options // with this image as target
 	traffic nydusimage.Traffic
 	meter   *meter
+	started time.Time
 
 	image    *nydusimage.Image
 	artifact *artifact.Artifact // nil for an image that is not Nydus
-}
-
-func newService(options flag.Options, ours nydusOptions, stderr io.Writer) *service {
-	return &service{options: options, ours: ours, stderr: stderr}
 }
 
 // close frees what the scan has taken.
@@ -89,7 +84,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 		if err != nil {
 			return nil, nil, ourError{fmt.Errorf("open the image: %w", err)}
 		}
-		analyzers, err := artifact.NewAnalyzers(config.ArtifactOption)
+		analyzers, err := s.analyzersFor(config.ArtifactOption)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -128,17 +123,16 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 		}
 		return tscan.NewService(client.NewService(config.ServerOption), art), cleanup, nil
 	}
-	results, closeCache, err := artifact.OpenCache(config.CacheOptions)
+	results, err := s.openCache(config.CacheOptions)
 	if err != nil {
 		return tscan.Service{}, nil, err
 	}
 	art, cleanup, err := open(results)
 	if err != nil {
-		closeCache()
 		return tscan.Service{}, nil, err
 	}
 	backend := local.NewService(applier.NewApplier(results), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(db.Config{}))
-	return tscan.NewService(backend, art), func() { cleanup(); closeCache() }, nil
+	return tscan.NewService(backend, art), cleanup, nil
 }
 
 // imageOptions translates Trivy's registry options. The transport is Trivy's:
@@ -178,28 +172,19 @@ func (s *service) imageOptions(ctx context.Context, target string) nydusimage.Op
 	return o
 }
 
-// finish writes the evidence.
-func (s *service) finish(took time.Duration) error {
-	s.meter.stop()
-	if s.ours.evidence == "" || s.artifact == nil {
-		return nil
-	}
-	return writeEvidence(s.ours.evidence, s.evidence(took))
-}
-
 // closingLine says how little was read.
-func (s *service) closingLine(took time.Duration) {
+func (s *service) closingLine() {
 	if s.options.Quiet || s.artifact == nil {
 		return
 	}
-	e := s.evidence(took)
+	e := s.evidence()
 	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
 	if e.Scan.Chunks == 0 {
 		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
 	}
 	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s) in %d requests, %.1f s; %s\n",
 		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size),
-		e.Traffic.Requests, took.Seconds(), verified)
+		e.Traffic.Requests, e.Seconds, verified)
 }
 
 // size is what a full download of the image would take.

@@ -17,6 +17,7 @@ package artifact
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -35,6 +36,10 @@ import (
 
 // Type is the artifact's type. Reports say container_image.
 const Type ftypes.ArtifactType = "nydus"
+
+// ErrLayers is wrapped by the refusal of an image whose hidden files are not
+// known (--require-layers).
+var ErrLayers = errors.New("--require-layers")
 
 // Analyzers are what runs over files and image configs. Making them writes
 // state that is global to the process, so they are made once and shared.
@@ -156,7 +161,7 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 	}
 	for _, note := range cut.Notes {
 		if a.our.RequireLayers {
-			return artifact.Reference{}, fmt.Errorf("--require-layers: %s", note)
+			return artifact.Reference{}, fmt.Errorf("%w: %s", ErrLayers, note)
 		}
 		a.our.warn(note)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -118,7 +119,9 @@ func selectManifest(ctx context.Context, where store, doc *document, target stri
 		if !d.MediaType.IsImage() || d.Platform == nil || d.Platform.Architecture == "unknown" {
 			continue // nested indexes, attestations
 		}
-		there = append(there, d.Platform.String())
+		if platform := d.Platform.String(); !slices.Contains(there, platform) {
+			there = append(there, platform)
+		}
 		if !satisfies(*d.Platform, want) {
 			continue
 		}
@@ -136,14 +139,22 @@ func selectManifest(ctx context.Context, where store, doc *document, target stri
 	switch {
 	case nydus != nil && other != nil:
 		o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
-			target, want, nydus.Digest, other.Digest)
+			target, other.Platform, nydus.Digest, other.Digest)
 		return where.child(ctx, *nydus)
 	case nydus != nil:
 		return where.child(ctx, *nydus)
 	case other != nil:
 		return where.child(ctx, *other)
 	}
-	return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, want, strings.Join(there, ", "), ErrPlatform)
+	return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(want), strings.Join(there, ", "), ErrPlatform)
+}
+
+// spell writes a platform also where any OS will do.
+func spell(p v1.Platform) string {
+	if p.OS == "" {
+		p.OS = "*"
+	}
+	return p.String()
 }
 
 // satisfies says whether an image's platform is the wanted one. What is not

@@ -95,7 +95,7 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 	if o.Traffic != nil {
 		base = o.Traffic.Count(base)
 	}
-	base = blob.Retry(GuardPlainHTTP(base, host.RegistryStr(), o.PlainHTTP))
+	base = retry(GuardPlainHTTP(base, host.RegistryStr(), o.PlainHTTP))
 	authenticated, err := transport.NewWithContext(ctx, host, auth, base, []string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,411 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// A memory is a source that counts the requests and may fail them.
+type memory struct {
+	data []byte
+	fail func(request int) error // nil for never
+
+	mu     sync.Mutex
+	ranges [][2]int64
+}
+
+func (m *memory) Size() int64 { return int64(len(m.data)) }
+
+func (m *memory) ReadRange(ctx context.Context, p []byte, off int64) error {
+	m.mu.Lock()
+	m.ranges = append(m.ranges, [2]int64{off, off + int64(len(p))})
+	request := len(m.ranges)
+	m.mu.Unlock()
+	if m.fail != nil {
+		if err := m.fail(request); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	copy(p, m.data[off:])
+	return nil
+}
+
+func (m *memory) asked() [][2]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slices.SortFunc(m.ranges, func(a, b [2]int64) int { return int(a[0] - b[0]) })
+	return m.ranges
+}
+
+// pack writes contents, gap bytes apart, as the zstd chunks of blob "b".
+func pack(t *testing.T, gap int, contents ...[]byte) (*memory, []rafs.Chunk) {
+	t.Helper()
+	encoder, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	var blob []byte
+	var chunks []rafs.Chunk
+	for i, content := range contents {
+		c := rafs.Chunk{
+			Index: uint32(i), Flags: rafs.ChunkCompressed, CompressedOffset: uint64(len(blob)),
+			UncompressedSize: uint32(len(content)), Digest: sha256.Sum256(content), HasDigest: true,
+		}
+		stored := encoder.EncodeAll(content, nil)
+		if len(stored) >= len(content) {
+			stored, c.Flags = content, 0
+		}
+		c.CompressedSize = uint32(len(stored))
+		blob = append(append(blob, stored...), make([]byte, gap)...)
+		chunks = append(chunks, c)
+	}
+	return &memory{data: blob}, chunks
+}
+
+// view is a tree of which all chunks lie in blob "b".
+func view(t *testing.T, source Source) *TreeReader {
+	t.Helper()
+	r := NewReader(map[string]Source{"b": source})
+	return r.Tree(t.Context(), []rafs.Blob{{ID: "b", Compressor: rafs.CompressorZstd, Digester: rafs.SHA256}}, "")
+}
+
+func texts(n int) [][]byte {
+	var all [][]byte
+	for i := range n {
+		all = append(all, bytes.Repeat([]byte(fmt.Sprintf("chunk %d. ", i)), 100))
+	}
+	return all
+}
+
+// However many ask, a chunk is fetched once.
+func TestReadChunkOnce(t *testing.T) {
+	contents := texts(20)
+	source, chunks := pack(t, maxGap+1, contents...)
+	tree := view(t, source)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for i := range chunks {
+				data, err := tree.ReadChunk(&chunks[i])
+				assert.NoError(t, err)
+				assert.Equal(t, contents[i], data)
+			}
+		})
+		group.Go(func() {
+			release, err := tree.Load(t.Context(), chunks)
+			assert.NoError(t, err)
+			release()
+		})
+	}
+	group.Wait()
+	assert.Len(t, source.asked(), len(chunks), "requests")
+	stats := tree.reader.Stats()
+	assert.Equal(t, int64(20), stats.Chunks)
+	assert.Zero(t, stats.ChunksAgain)
+	assert.Equal(t, int64(20), stats.Spans)
+}
+
+func TestLoadMergesNeighbours(t *testing.T) {
+	for _, c := range []struct {
+		gap      int
+		requests int
+	}{{0, 1}, {100, 1}, {maxGap, 1}, {maxGap + 1, 5}} {
+		source, chunks := pack(t, c.gap, texts(5)...)
+		tree := view(t, source)
+		slices.Reverse(chunks) // the order is not the blob's
+		release, err := tree.Load(t.Context(), chunks)
+		require.NoError(t, err)
+		assert.Len(t, source.asked(), c.requests, "requests with gaps of %d bytes", c.gap)
+		for i := range chunks {
+			_, err := tree.ReadChunk(&chunks[i])
+			assert.NoError(t, err)
+		}
+		assert.Len(t, source.asked(), c.requests, "what is loaded is not fetched again")
+		release()
+	}
+}
+
+// TestPlan holds plan to what it promises, on chunks anywhere.
+func TestPlan(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range 500 {
+		entries := make([]*entry, random.IntN(40))
+		reach := []int64{1 << 10, 1 << 18, 1 << 26}[round%3]
+		for i := range entries {
+			entries[i] = &entry{key: key{off: random.Int64N(reach), stored: uint32(random.IntN(maxSpan / 2))}}
+			if round%2 == 0 {
+				entries[i].stored %= 2000
+			}
+		}
+		spans := plan(slices.Clone(entries))
+		var in []*entry
+		for i, s := range spans {
+			assert.NotEmpty(t, s.entries)
+			first, last := s.entries[0].off, int64(0)
+			for j, e := range s.entries {
+				end := e.off + int64(e.stored)
+				assert.True(t, s.off <= e.off && end <= s.end, "chunk %d+%d is outside its span %d-%d", e.off, e.stored, s.off, s.end)
+				if j > 0 {
+					assert.LessOrEqual(t, e.off, last+maxGap, "a gap over the limit is in a span")
+				}
+				first, last = min(first, e.off), max(last, end)
+			}
+			assert.Equal(t, [2]int64{first, last}, [2]int64{s.off, s.end}, "a span is as long as its chunks")
+			assert.True(t, s.end-s.off <= maxSpan || len(s.entries) == 1, "span of %d bytes", s.end-s.off)
+			if i > 0 {
+				before := spans[i-1]
+				assert.GreaterOrEqual(t, s.off, before.off)
+				assert.True(t, s.off > before.end+maxGap || s.entries[0].off+int64(s.entries[0].stored)-before.off > maxSpan,
+					"spans %d-%d and %d-%d could be one", before.off, before.end, s.off, s.end)
+			}
+			in = append(in, s.entries...)
+		}
+		assert.ElementsMatch(t, entries, in, "each chunk is in one span")
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
+	}
+}
+
+// Chunks that are stored apart are fetched apart and never twice: the spans of
+// chunks that do not overlap do not overlap.
+func TestPlanOfABlob(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var entries []*entry
+	var off int64
+	for range 2000 {
+		off += random.Int64N(maxGap * 2)
+		stored := uint32(random.IntN(1 << 20))
+		entries = append(entries, &entry{key: key{off: off, stored: stored}})
+		off += int64(stored)
+	}
+	random.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
+	var end int64
+	for _, s := range plan(entries) {
+		assert.GreaterOrEqual(t, s.off, end)
+		end = s.end
+	}
+	assert.Equal(t, off, end)
+}
+
+func TestIdleChunksAreEvicted(t *testing.T) {
+	contents := texts(10) // of 900 bytes, "chunk 0. " to "chunk 9. "
+	source, chunks := pack(t, maxGap+1, contents...)
+	tree := view(t, source)
+	tree.reader.kept = 3 * 900
+	release, err := tree.Load(t.Context(), chunks[:5])
+	require.NoError(t, err)
+	read := func(i int) {
+		_, err := tree.ReadChunk(&chunks[i])
+		require.NoError(t, err)
+	}
+	for i := range 10 {
+		read(i)
+	}
+	require.Len(t, source.asked(), 10)
+	for i := range 5 {
+		read(i)
+	}
+	assert.Len(t, source.asked(), 10, "what is pinned survives")
+	read(5)
+	assert.Len(t, source.asked(), 11, "the oldest of five idle chunks is gone")
+	read(9)
+	assert.Len(t, source.asked(), 11, "the youngest is not")
+	assert.Equal(t, int64(3*900), tree.reader.idleBytes)
+	release()
+	assert.Equal(t, int64(3*900), tree.reader.idleBytes, "what was pinned counts as idle once it is released")
+	assert.Len(t, tree.reader.entries, 3)
+	assert.Equal(t, int64(1), tree.reader.Stats().ChunksAgain)
+}
+
+// A chunk that is stored plain does not keep the span in memory that it came in.
+func TestPlainChunkIsOnItsOwn(t *testing.T) {
+	source, chunks := pack(t, 0, noise(1000), noise(100000))
+	tree := view(t, source)
+	release, err := tree.Load(t.Context(), chunks)
+	require.NoError(t, err)
+	defer release()
+	data, err := tree.ReadChunk(&chunks[0])
+	require.NoError(t, err)
+	assert.Less(t, cap(data), 2000)
+}
+
+func TestFailedChunkIsTriedAgain(t *testing.T) {
+	gone := errors.New("gone")
+	contents := texts(2)
+	source, chunks := pack(t, 0, contents...)
+	source.fail = func(request int) error {
+		if request <= 2 {
+			return gone
+		}
+		return nil
+	}
+	tree := view(t, source)
+	_, err := tree.ReadChunk(&chunks[0])
+	assert.ErrorIs(t, err, gone)
+	assert.ErrorContains(t, err, "chunk 0 of blob b")
+	release, err := tree.Load(t.Context(), chunks)
+	assert.ErrorIs(t, err, gone)
+	// Still pinned by the failed Load, and yet tried again.
+	data, err := tree.ReadChunk(&chunks[0])
+	require.NoError(t, err)
+	assert.Equal(t, contents[0], data)
+	release()
+	_, err = tree.ReadChunk(&chunks[0])
+	assert.NoError(t, err)
+	assert.Len(t, source.asked(), 3, "the release of the failed chunk does not evict the good one")
+	assert.Len(t, tree.reader.entries, 1)
+}
+
+// Whoever waits for a chunk that another fetches stops when its context ends,
+// and the fetch goes on.
+func TestWaitersEndWithTheirContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, chunks := pack(t, 0, texts(1)...)
+		arrive := make(chan struct{})
+		source.fail = func(int) error { <-arrive; return nil }
+		tree := view(t, source)
+		fetched := make(chan error)
+		go func() { _, err := tree.ReadChunk(&chunks[0]); fetched <- err }()
+		synctest.Wait()
+
+		ctx, cancel := context.WithCancelCause(t.Context())
+		waited := make(chan error)
+		go func() {
+			release, err := tree.Load(ctx, chunks)
+			release()
+			waited <- err
+		}()
+		synctest.Wait()
+		cause := errors.New("interrupted")
+		cancel(cause)
+		assert.ErrorIs(t, <-waited, cause)
+		close(arrive)
+		assert.NoError(t, <-fetched)
+		assert.Len(t, source.asked(), 1)
+	})
+}
+
+// At most so many requests are under way at once, in all of the image.
+func TestParallelRequestsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, chunks := pack(t, maxGap+1, texts(30)...)
+		arrive := make(chan struct{})
+		source.fail = func(int) error { <-arrive; return nil }
+		tree := view(t, source)
+		for _, part := range [][]rafs.Chunk{chunks[:15], chunks[15:]} {
+			go func() {
+				release, err := tree.Load(t.Context(), part)
+				assert.NoError(t, err)
+				release()
+			}()
+		}
+		synctest.Wait()
+		assert.Len(t, source.asked(), parallelSpans)
+		close(arrive)
+		synctest.Wait()
+		assert.Len(t, source.asked(), 30)
+	})
+}
+
+// TestBadChunks reads chunks that are not what the bootstrap says.
+func TestBadChunks(t *testing.T) {
+	encoder, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	bomb := encoder.EncodeAll(make([]byte, 8<<20), nil)
+	var unsized bytes.Buffer // a stream says nothing of its size before its end
+	stream, err := zstd.NewWriter(&unsized)
+	require.NoError(t, err)
+	for range 64 {
+		_, err = stream.Write(make([]byte, 128<<10))
+		require.NoError(t, err)
+	}
+	require.NoError(t, stream.Close())
+	// A frame header that claims 2^60 bytes, and nothing else.
+	claim := []byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x01, 0, 0}
+
+	for _, c := range []struct {
+		name   string
+		stored []byte
+		change func(*rafs.Chunk)
+		is     error
+		says   string
+	}{
+		{"a frame that gives more", bomb, nil, rafs.ErrCorrupt, "not 1000"},
+		{"a frame that gives more without saying so", unsized.Bytes(), nil, rafs.ErrCorrupt, "not 1000"},
+		{"a frame that claims far more", claim, nil, rafs.ErrCorrupt, "not 1000"},
+		{"a frame that gives less", encoder.EncodeAll(make([]byte, 999), nil), nil, rafs.ErrCorrupt, "gives 999 bytes, not 1000"},
+		{"no frame", noise(500), nil, rafs.ErrCorrupt, "zstd frame"},
+		{"half a frame", encoder.EncodeAll(noise(1000), nil)[:500], nil, rafs.ErrCorrupt, "zstd frame"},
+		{"other bytes", encoder.EncodeAll(make([]byte, 1000), nil), nil, ErrDigest, "the metadata says"},
+		{"other plain bytes", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags = 0 }, ErrDigest, "the metadata says"},
+		{"plain bytes, too few", make([]byte, 999), func(c *rafs.Chunk) { c.Flags = 0 }, rafs.ErrCorrupt, "stored plain in 999 bytes, not 1000"},
+		{"a chunk behind the blob", make([]byte, 1000), func(c *rafs.Chunk) { c.CompressedOffset = 1 }, ErrIncomplete, "outside the blob's 1000 bytes"},
+		{"a chunk far behind the blob", make([]byte, 1000), func(c *rafs.Chunk) { c.CompressedOffset = 1 << 62 }, ErrIncomplete, "outside the blob's 1000 bytes"},
+		{"a chunk nowhere", make([]byte, 1000), func(c *rafs.Chunk) { c.CompressedOffset = 1 << 63 }, rafs.ErrCorrupt, "at offset"},
+		{"a chunk too large", make([]byte, 1000), func(c *rafs.Chunk) { c.UncompressedSize = maxChunkSize + 1 }, rafs.ErrCorrupt, "over the limit"},
+		{"a chunk stored too large", make([]byte, 1000), func(c *rafs.Chunk) { c.CompressedSize = 1 << 31 }, rafs.ErrCorrupt, "over the limit"},
+		{"a blob that is not there", nil, func(c *rafs.Chunk) { c.Blob = 1 }, ErrIncomplete, "manifest does not list that blob"},
+		{"a blob that nobody knows", nil, func(c *rafs.Chunk) { c.Blob = 2 }, rafs.ErrCorrupt, "lies in blob 2 of 2"},
+		{"no digest", make([]byte, 1000), func(c *rafs.Chunk) { c.HasDigest = false }, rafs.ErrUnsupported, "no digest"},
+		{"encrypted", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkEncrypted }, rafs.ErrUnsupported, "encrypted"},
+		{"in a batch", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkBatch }, rafs.ErrUnsupported, "batch"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := &memory{data: c.stored}
+			r := NewReader(map[string]Source{"b": source})
+			table := rafs.Blob{ID: "b", Compressor: rafs.CompressorZstd, Digester: rafs.SHA256}
+			missing := table
+			missing.ID = "missing"
+			tree := r.Tree(t.Context(), []rafs.Blob{table, missing}, "")
+			chunk := rafs.Chunk{
+				Flags: rafs.ChunkCompressed, CompressedSize: uint32(len(c.stored)), UncompressedSize: 1000,
+				Digest: sha256.Sum256(noise(1000)), HasDigest: true,
+			}
+			if c.change != nil {
+				c.change(&chunk)
+			}
+			data, err := tree.ReadChunk(&chunk)
+			assert.ErrorIs(t, err, c.is)
+			assert.ErrorContains(t, err, c.says)
+			assert.Nil(t, data, "nothing is returned that was not verified")
+			release, err := tree.Load(t.Context(), []rafs.Chunk{chunk})
+			assert.ErrorIs(t, err, c.is)
+			release()
+			assert.Empty(t, r.entries)
+		})
+	}
+}
+
+// A failure in one chunk's bytes is that chunk's alone.
+func TestBadChunkAmongGoodOnes(t *testing.T) {
+	contents := texts(3)
+	source, chunks := pack(t, 0, contents...)
+	chunks[1].Digest[0] ^= 1
+	tree := view(t, source)
+	release, err := tree.Load(t.Context(), chunks)
+	defer release()
+	assert.ErrorIs(t, err, ErrDigest)
+	assert.ErrorContains(t, err, "chunk 1 of blob b")
+	for _, i := range []int{0, 2} {
+		data, err := tree.ReadChunk(&chunks[i])
+		require.NoError(t, err)
+		assert.Equal(t, contents[i], data)
+	}
+	assert.Len(t, source.asked(), 1)
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
+)
+
+// shownRegistry stands in README.md for the registry of the test; it is as long
+// as that, so that tables keep their width.
+const shownRegistry = "localhost:50000"
+
+// TestReadme runs the commands that README.md shows and compares their outputs
+// with what stands there; `make readme` writes it.
+func TestReadme(t *testing.T) {
+	registry := testregistry.Start(t)
+	testimage.Push(t, registry.Host()+"/demo:nydus", demoImage(t, "v6"))
+	folder := t.TempDir()
+	require.NoError(t, alter(demoLayout, "v6", testimage.SecretPath, filepath.Join(folder, "altered")))
+
+	shell := func(args ...string) string {
+		var out, errs bytes.Buffer
+		cmd := exec.Command("trivy-nydus", args...)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = folder, &out, &errs
+		cmd.Env = append(os.Environ(), offline(fixtureCache(t))...)
+		code := exitCode(cmd.Run())
+		text := "$ trivy nydus " + strings.Join(args, " ") + "\n" + out.String() + ourLines(errs.String())
+		if code != "0" {
+			text += "$ echo $?\n" + code + "\n"
+		}
+		return strings.ReplaceAll(text, registry.Host(), shownRegistry)
+	}
+	help := output(t, exec.Command("trivy-nydus", "scan", "--help"))
+	_, flags, _ := strings.Cut(help, "\nNydus Flags\n")
+	flags, _, _ = strings.Cut(flags, "\n\n")
+	blocks := map[string]string{
+		"scan":    shell("--scanners", "vuln,secret", "--table-mode", "summary", registry.Host()+"/demo:nydus"),
+		"altered": shell("--scanners", "vuln,secret", "./altered:v6"),
+		"flags":   flags + "\n",
+	}
+
+	data, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	readme := string(data)
+	for name, text := range blocks {
+		text = trimLines(text)
+		block := regexp.MustCompile(`(?s)<!-- output: ` + name + ` -->\n+` + "```[a-z]*\n(.*?)```\n")
+		found := block.FindAllStringSubmatchIndex(readme, -1)
+		require.Len(t, found, 1, "blocks %q in README.md", name)
+		from, to := found[0][2], found[0][3]
+		if *update {
+			readme = readme[:from] + text + readme[to:]
+			continue
+		}
+		require.Equal(t, withoutTimes(readme[from:to]), withoutTimes(text), "README.md is out of date: make readme")
+	}
+	if *update {
+		require.NoError(t, os.WriteFile("README.md", []byte(readme), 0o644))
+	}
+}
+
+// ourLines leaves out Trivy's log.
+func ourLines(stderr string) string {
+	var out strings.Builder
+	for line := range strings.Lines(stderr) {
+		for _, prefix := range []string{"nydus: ", "error: ", "hint: "} {
+			if strings.HasPrefix(line, prefix) {
+				out.WriteString(line)
+			}
+		}
+	}
+	return out.String()
+}
+
+// trimLines takes away the blank lines around a report and at line ends.
+func trimLines(text string) string {
+	text = regexp.MustCompile(`[ \t]+\n`).ReplaceAllString(text, "\n")
+	return regexp.MustCompile(`\n{3,}`).ReplaceAllString(text, "\n\n")
+}
+
+func withoutTimes(text string) string {
+	return regexp.MustCompile(`\d+\.\d s\b`).ReplaceAllString(text, "N s")
+}
+
+// TestEvidenceIsDocumented: docs/evidence.md names every field.
+func TestEvidenceIsDocumented(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "evidence.json")
+	output(t, command(t, fixtureCache(t), "--quiet", "--scanners", "vuln,secret", "--evidence", file, demoLayout+":v6"))
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var evidence map[string]any
+	require.NoError(t, json.Unmarshal(data, &evidence))
+	document, err := os.ReadFile("docs/evidence.md")
+	require.NoError(t, err)
+
+	var check func(path string, value any)
+	check = func(path string, value any) {
+		switch value := value.(type) {
+		case map[string]any:
+			for name, below := range value {
+				full := strings.TrimPrefix(path+"."+name, ".")
+				// The names within a claim are the image's own annotations.
+				if path == "image.claimedSource" {
+					continue
+				}
+				require.Contains(t, string(document), "`"+full+"`", "docs/evidence.md")
+				check(full, below)
+			}
+		case []any:
+			for _, below := range value {
+				check(path+"[]", below)
+			}
+		}
+	}
+	check("", evidence)
+}

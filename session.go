@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/aquasecurity/trivy/pkg/cache"
+	tartifact "github.com/aquasecurity/trivy/pkg/commands/artifact"
+	fartifact "github.com/aquasecurity/trivy/pkg/fanal/artifact"
+	"github.com/aquasecurity/trivy/pkg/flag"
+	tscan "github.com/aquasecurity/trivy/pkg/scan"
+	"github.com/aquasecurity/trivy/pkg/types"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+)
+
+// A session is one call of the command: what the scans of its images share.
+type session struct {
+	ours   nydusOptions
+	stderr io.Writer
+	runner tartifact.Runner
+
+	// current is the image that is being scanned: Trivy's runner asks for its
+	// service in the middle of a scan.
+	current    *service
+	analyzers  *artifact.Analyzers
+	cache      cache.Cache
+	closeCache func()
+}
+
+// newSession starts Trivy's runner, which downloads and opens databases. It
+// returns [tartifact.SkipScan] where nothing is to be scanned.
+func newSession(ctx context.Context, options flag.Options, ours nydusOptions, stderr io.Writer) (*session, error) {
+	s := &session{ours: ours, stderr: stderr}
+	runner, err := tartifact.NewRunner(ctx, options, tartifact.TargetContainerImage,
+		tartifact.WithInitializeService(func(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
+			return s.current.initialize(ctx, config)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("start Trivy: %w", err)
+	}
+	s.runner = runner
+	return s, nil
+}
+
+// close ends the session.
+func (s *session) close(ctx context.Context) error {
+	if s.closeCache != nil {
+		s.closeCache()
+	}
+	return s.runner.Close(ctx)
+}
+
+// scan scans one image and filters its report. The service, which must be
+// closed, knows what was read.
+func (s *session) scan(ctx context.Context, options flag.Options, target string) (types.Report, *service, error) {
+	options.Target = target
+	s.current = &service{session: s, options: options, started: time.Now()}
+	report, err := s.runner.ScanImage(ctx, options)
+	if err == nil {
+		report, err = s.runner.Filter(ctx, options, report)
+	}
+	s.current.meter.stop()
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// Whatever failed, it failed because the time was up.
+		err = context.Cause(ctx)
+	}
+	return report, s.current, err
+}
+
+// analyzersFor makes the analyzers, once: they are global to the process.
+func (s *session) analyzersFor(option fartifact.Option) (*artifact.Analyzers, error) {
+	if s.analyzers != nil {
+		return s.analyzers, nil
+	}
+	var err error
+	s.analyzers, err = artifact.NewAnalyzers(option)
+	return s.analyzers, err
+}
+
+// openCache opens the scan cache, once: one in memory is worth nothing
+// otherwise.
+func (s *session) openCache(option cache.Options) (cache.Cache, error) {
+	if s.cache != nil {
+		return s.cache, nil
+	}
+	var err error
+	s.cache, s.closeCache, err = artifact.OpenCache(option)
+	return s.cache, err
+}
