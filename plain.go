@@ -47,17 +47,7 @@ func (s *service) openPlain(ctx context.Context, config tartifact.ScannerConfig,
 	repository := found.Reference.Context()
 	option.ImageSources = ftypes.ImageSources{ftypes.RemoteImageSource}
 	option.RegistryOptions.Insecure = s.ours.plainHTTP // here it allows plain HTTP, nothing else
-	ctx = xhttp.WithTransport(ctx, guardedTransport{
-		Transport: xhttp.NewTransport(xhttp.Options{
-			Insecure:  s.options.Insecure,
-			CACerts:   s.options.CACerts,
-			Timeout:   s.options.Timeout,
-			TraceHTTP: s.options.TraceHTTP,
-		}),
-		registry:  repository.RegistryStr(),
-		plainHTTP: s.ours.plainHTTP,
-	})
-	img, cleanup, err := image.NewContainerImage(ctx, repository.Digest(found.Digest.String()).Name(), option)
+	img, cleanup, err := image.NewContainerImage(s.guard(ctx, repository.RegistryStr()), repository.Digest(found.Digest.String()).Name(), option)
 	if err != nil {
 		return nil, cleanup, err
 	}
@@ -82,6 +72,21 @@ func (i resolvedImage) RepoTags() []string {
 func (i resolvedImage) RepoDigests() []string {
 	_, digests := artifact.Repository(i.found.Reference, i.found.Descriptor.Digest)
 	return digests
+}
+
+// guard returns a context in which Trivy's own requests to a registry use a
+// transport that is kept off plain HTTP.
+func (s *service) guard(ctx context.Context, registry string) context.Context {
+	return xhttp.WithTransport(ctx, guardedTransport{
+		Transport: xhttp.NewTransport(xhttp.Options{
+			Insecure:  s.options.Insecure,
+			CACerts:   s.options.CACerts,
+			Timeout:   s.options.Timeout,
+			TraceHTTP: s.options.TraceHTTP,
+		}),
+		registry:  registry,
+		plainHTTP: s.ours.plainHTTP,
+	})
 }
 
 // A guardedTransport is Trivy's transport, kept off plain HTTP.

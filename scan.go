@@ -216,8 +216,6 @@ func checkOptions(options flag.Options, ours nydusOptions, targets []string) err
 		return usage("name an image to scan: trivy nydus [flags] IMAGE")
 	case len(targets) > 1 && options.Format != types.FormatJSON:
 		return usage("several images give one JSON report a line: add --format json")
-	case len(options.SBOMSources) > 0:
-		return usage("--sbom-sources is not supported for Nydus images yet")
 	}
 	if options.ServerAddr != "" && options.Scanners.AnyEnabled(types.MisconfigScanner, types.SecretScanner) {
 		log.Warn("Misconfigurations and secrets are looked for on the client's side, not by the server")

@@ -95,14 +95,22 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			Warn:          func(line string) { log.Warn(line) },
 			Progress:      s.meter.update,
 		})
-		return scanned{s.artifact}, func() {}, nil
+		return scanned{s.artifact, s}, func() {}, nil
 	})
 }
 
-// A scanned artifact marks its errors as ours.
-type scanned struct{ *artifact.Artifact }
+// A scanned artifact marks its errors as ours. What Trivy itself asks a registry
+// for while it is inspected, documents attached to the image, is kept off plain
+// HTTP as our own requests are.
+type scanned struct {
+	*artifact.Artifact
+	service *service
+}
 
 func (s scanned) Inspect(ctx context.Context) (fartifact.Reference, error) {
+	if r := s.service.image.Reference; r != nil {
+		ctx = s.service.guard(ctx, r.Context().RegistryStr())
+	}
 	reference, err := s.Artifact.Inspect(ctx)
 	if err != nil {
 		return reference, ourError{err}
@@ -179,7 +187,10 @@ func (s *service) closingLine() {
 	}
 	e := s.evidence()
 	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
-	if e.Scan.Chunks == 0 {
+	switch {
+	case e.Scan.SBOM != "":
+		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
+	case e.Scan.Chunks == 0:
 		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
 	}
 	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s) in %d requests, %.1f s; %s\n",

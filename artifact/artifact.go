@@ -155,6 +155,9 @@ func (w *work) disabled(seen visibility, d *desk) []analyzer.Type {
 // Inspect implements [artifact.Artifact].
 func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 	image := a.mount.Image
+	if sbom, found, err := a.attachedSBOM(ctx); err != nil || found {
+		return sbom, err
+	}
 	cut, err := cut(a.mount, a.option.WalkerOption)
 	if err != nil {
 		return artifact.Reference{}, fmt.Errorf("assign files to layers: %w", err)

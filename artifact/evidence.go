@@ -7,9 +7,12 @@ import (
 // Evidence says what a scan read and what it was verified against. It is the
 // artifact's part of the document that --evidence writes (docs/evidence.md).
 type Evidence struct {
-	ArtifactType string          `json:"artifactType"`
-	Slices       []SliceEvidence `json:"slices"`
-	Notes        []string        `json:"notes,omitempty"`
+	ArtifactType string `json:"artifactType"`
+	// SBOM is the type of the document that was attached to the image and
+	// scanned instead of its files (--sbom-sources). Then there are no slices.
+	SBOM   string          `json:"sbom,omitempty"`
+	Slices []SliceEvidence `json:"slices"`
+	Notes  []string        `json:"notes,omitempty"`
 	// FilesRead were handed to analyzers; FilesWanted are those that some
 	// analyzer requires. What is wanted and not read comes from the cache or
 	// cannot change the report.

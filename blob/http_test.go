@@ -369,20 +369,27 @@ func TestHTTPPresigned(t *testing.T) {
 		"500 that stays":                    status(500),
 	} {
 		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
 			var issued, used int
 			storage := serve(t, data)
 			storage.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				assert.Empty(t, r.Header.Get("Authorization"))
-				if r.URL.Query().Get("signature") != fmt.Sprint(issued) || used == 2 {
+				mu.Lock()
+				good := r.URL.Query().Get("signature") == fmt.Sprint(issued) && used < 2
+				used++
+				mu.Unlock()
+				if !good {
 					expired(w, r)
 					return
 				}
-				used++
 				storage.ServeHTTP(w, r)
 			})
 			registry := serve(t, nil, repeat(10, func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
 				issued, used = issued+1, 0
-				location(fmt.Sprintf("%s/blob?signature=%d", storage.URL, issued))(w, r)
+				to := fmt.Sprintf("%s/blob?signature=%d", storage.URL, issued)
+				mu.Unlock()
+				location(to)(w, r)
 			})...)
 			h := registry.source(t, len(data), nil)
 			for i := range 5 {

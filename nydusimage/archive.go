@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 )
 
 // maxArchiveFiles bounds the memory that an archive's table takes.
@@ -37,7 +38,7 @@ func openArchive(name string, size int64) (archive, error) {
 		if err != nil {
 			return nil, fmt.Errorf("it is no tar archive of an OCI layout: %w: %w", ErrInvalid, err)
 		}
-		if header.Typeflag != tar.TypeReg || header.PAXRecords["GNU.sparse.major"] != "" {
+		if header.Typeflag != tar.TypeReg || isSparse(header) {
 			continue
 		}
 		// The reader takes no more than the header off the file.
@@ -50,6 +51,17 @@ func openArchive(name string, size int64) (archive, error) {
 		}
 		a[path.Clean(header.Name)] = extent{path: name, off: off, size: header.Size}
 	}
+}
+
+// isSparse says whether a file is stored without its holes, so that its bytes
+// do not lie one after the other.
+func isSparse(header *tar.Header) bool {
+	for key := range header.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (a archive) locate(name string) (extent, error) {
