@@ -32,7 +32,6 @@ type imageEvidence struct {
 	Resolved  string `json:"resolved"`
 	Manifest  string `json:"manifest"`
 	Bootstrap string `json:"bootstrap"`
-	RAFS      int    `json:"rafsVersion"`
 	Size      int64  `json:"sizeBytes"`
 	// ClaimedSource is what the image's annotations say it was made from. It is
 	// a claim: nothing in the scan depends on it.
@@ -59,8 +58,7 @@ func (s *service) evidence() evidence {
 			Reference: s.options.Target,
 			Resolved:  s.image.Descriptor.Digest.String(),
 			Manifest:  s.image.Digest.String(),
-			Bootstrap: s.image.BootstrapDigest.String(),
-			RAFS:      int(s.image.Tree.Superblock().Version),
+			Bootstrap: s.image.BootstrapLayer.Digest.String(),
 			Size:      size(s.image),
 		},
 		Scan:    s.artifact.Evidence(),

@@ -139,7 +139,11 @@ func alter(root, tag, path, dir string) error {
 		return err
 	}
 	defer img.Close()
-	file, err := img.Tree.Lookup(path)
+	bootstrap, err := img.Bootstrap(context.Background())
+	if err != nil {
+		return err
+	}
+	file, err := bootstrap.Tree.Lookup(path)
 	if err != nil {
 		return err
 	}
@@ -151,7 +155,7 @@ func alter(root, tag, path, dir string) error {
 	if err := os.CopyFS(dir, os.DirFS(root)); err != nil {
 		return err
 	}
-	name := filepath.Join(dir, "blobs/sha256", img.Tree.Blobs()[chunk.Blob].ID)
+	name := filepath.Join(dir, "blobs/sha256", bootstrap.Tree.Blobs()[chunk.Blob].ID)
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
 	tartifact "github.com/aquasecurity/trivy/pkg/commands/artifact"
@@ -11,7 +10,6 @@ import (
 	artimage "github.com/aquasecurity/trivy/pkg/fanal/artifact/image"
 	"github.com/aquasecurity/trivy/pkg/fanal/image"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
-	xhttp "github.com/aquasecurity/trivy/pkg/x/http"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -72,31 +70,4 @@ func (i resolvedImage) RepoTags() []string {
 func (i resolvedImage) RepoDigests() []string {
 	_, digests := artifact.Repository(i.found.Reference, i.found.Descriptor.Digest)
 	return digests
-}
-
-// guard returns a context in which Trivy's own requests to a registry use a
-// transport that is kept off plain HTTP.
-func (s *service) guard(ctx context.Context, registry string) context.Context {
-	return xhttp.WithTransport(ctx, guardedTransport{
-		Transport: xhttp.NewTransport(xhttp.Options{
-			Insecure:  s.options.Insecure,
-			CACerts:   s.options.CACerts,
-			Timeout:   s.options.Timeout,
-			TraceHTTP: s.options.TraceHTTP,
-		}),
-		registry:  registry,
-		plainHTTP: s.ours.plainHTTP,
-	})
-}
-
-// A guardedTransport is Trivy's transport, kept off plain HTTP.
-type guardedTransport struct {
-	xhttp.Transport
-	registry  string
-	plainHTTP bool
-}
-
-// Build implements [xhttp.Transport].
-func (t guardedTransport) Build(options ...xhttp.TransportOption) http.RoundTripper {
-	return nydusimage.GuardPlainHTTP(t.Transport.Build(options...), t.registry, t.plainHTTP)
 }

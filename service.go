@@ -2,10 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -28,7 +27,6 @@ import (
 	"github.com/aquasecurity/trivy/pkg/scan/local"
 	"github.com/aquasecurity/trivy/pkg/scan/ospkg"
 	"github.com/aquasecurity/trivy/pkg/vulnerability"
-	xhttp "github.com/aquasecurity/trivy/pkg/x/http"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -67,7 +65,11 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 		// A daemon's image store holds no Nydus images.
 		return s.assemble(ctx, config, s.plainArtifact(ctx, config, nil))
 	}
-	img, err := nydusimage.Open(ctx, target, s.imageOptions(ctx, target))
+	imageOptions, err := s.imageOptions(ctx, target)
+	if err != nil {
+		return tscan.Service{}, nil, ourError{err}
+	}
+	img, err := nydusimage.Open(ctx, target, imageOptions)
 	var plain *nydusimage.NotNydusError
 	switch {
 	case errors.As(err, &plain) && s.ours.requireNydus:
@@ -80,16 +82,13 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 	}
 	s.image = img
 	return s.assemble(ctx, config, func(c cache.ArtifactCache) (fartifact.Artifact, func(), error) {
-		mount, err := nydusmount.Native(ctx, img)
-		if err != nil {
-			return nil, nil, ourError{fmt.Errorf("open the image: %w", err)}
-		}
 		analyzers, err := s.analyzersFor(config.ArtifactOption)
 		if err != nil {
 			return nil, nil, err
 		}
 		s.meter = newMeter(s.stderr, s.options, &s.traffic, size(img))
-		s.artifact = artifact.New(mount, c, analyzers, artifact.Options{
+		open := func(ctx context.Context) (*nydusmount.Mount, error) { return nydusmount.Native(ctx, img) }
+		s.artifact = artifact.New(img, open, c, analyzers, artifact.Options{
 			Name:          config.Target,
 			RequireLayers: s.ours.requireLayers,
 			Warn:          func(line string) { log.Warn(line) },
@@ -143,9 +142,8 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 	return tscan.NewService(backend, art), cleanup, nil
 }
 
-// imageOptions translates Trivy's registry options. The transport is Trivy's:
-// --insecure, --cacert and the proxy variables are in it.
-func (s *service) imageOptions(ctx context.Context, target string) nydusimage.Options {
+// imageOptions translates Trivy's registry options.
+func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.Options, error) {
 	trivy := s.options.RegistryOpts()
 	o := nydusimage.Options{
 		Mirrors:   trivy.RegistryMirrors,
@@ -153,31 +151,30 @@ func (s *service) imageOptions(ctx context.Context, target string) nydusimage.Op
 		Platform:  trivy.Platform.Platform,
 		Traffic:   &s.traffic,
 		Notice:    func(line string) { log.Info(line) },
+		Metadata:  nydusimage.NewMetadataCache(filepath.Join(s.options.CacheDir, "nydus")),
 		Keychain:  authn.NewMultiKeychain(authn.DefaultKeychain, github.Keychain),
 	}
-	o.Transport = xhttp.RoundTripper(ctx, func(t *http.Transport) {
-		// The default of two would close most of the connections that parallel
-		// ranges use.
-		t.MaxIdleConnsPerHost = 16
-		if t.TLSClientConfig == nil {
-			t.TLSClientConfig = &tls.Config{}
-		}
-	})
+	reference, err := name.ParseReference(target)
+	if nydusimage.IsPath(target) || err != nil {
+		return o, nil // there is no registry, or nydusimage says what is wrong
+	}
+	host := reference.Context().RegistryStr()
+	if o.Transport, err = s.transport(host); err != nil {
+		return o, err
+	}
 	if trivy.RegistryToken != "" {
 		o.Credentials = []authn.Authenticator{&authn.Bearer{Token: trivy.RegistryToken}}
 		o.Exclusive = true
-		return o
+		return o, nil
 	}
 	for _, c := range trivy.Credentials {
 		o.Credentials = append(o.Credentials, &authn.Basic{Username: c.Username, Password: c.Password})
 	}
 	// The registries of the large clouds have credentials of their own.
-	if reference, err := name.ParseReference(target); err == nil && !nydusimage.IsPath(target) {
-		if token := registry.GetToken(ctx, reference.Context().RegistryStr(), trivy); token != (authn.Basic{}) {
-			o.Credentials = append(o.Credentials, &token)
-		}
+	if token := registry.GetToken(ctx, host, trivy); token != (authn.Basic{}) {
+		o.Credentials = append(o.Credentials, &token)
 	}
-	return o
+	return o, nil
 }
 
 // closingLine says how little was read.

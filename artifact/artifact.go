@@ -3,7 +3,7 @@
 // Trivy's own image artifact reads each layer's tar stream from end to end,
 // hands the files to analyzers, and puts what they find into its cache under a
 // key of the layer. This one cuts the image into slices, one a layer (see
-// [Cut]), asks the analyzers which files they want, reads the chunks of these
+// slices.go), asks the analyzers which files they want, reads the chunks of these
 // files only, and puts the results into the same cache under a key of the data
 // blob. Trivy's detection and reports then go on as for any image: the reports
 // call it a container image, since all formats but two depend on that. [Type]
@@ -31,6 +31,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/log"
 	"github.com/aquasecurity/trivy/pkg/semaphore"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 )
 
@@ -82,7 +83,9 @@ type Options struct {
 
 // An Artifact is a Nydus image to be scanned, once.
 type Artifact struct {
-	mount    *nydusmount.Mount
+	image    *nydusimage.Image
+	open     func(context.Context) (*nydusmount.Mount, error)
+	mount    *nydusmount.Mount // nil until it is needed
 	cache    cache.ArtifactCache
 	group    analyzer.AnalyzerGroup
 	config   analyzer.ConfigAnalyzerGroup
@@ -102,11 +105,12 @@ type Artifact struct {
 
 var _ artifact.Artifact = (*Artifact)(nil)
 
-// New returns the artifact of a mounted image. Results are taken from and put
-// into the cache.
-func New(m *nydusmount.Mount, c cache.ArtifactCache, analyzers *Analyzers, our Options) *Artifact {
+// New returns the artifact of an image, which open mounts if its results are not
+// in the cache. Results are taken from and put into the cache.
+func New(image *nydusimage.Image, open func(context.Context) (*nydusmount.Mount, error), c cache.ArtifactCache, analyzers *Analyzers, our Options) *Artifact {
 	return &Artifact{
-		mount:    m,
+		image:    image,
+		open:     open,
 		cache:    c,
 		group:    analyzers.files,
 		config:   analyzers.config,
@@ -154,53 +158,74 @@ func (w *work) disabled(seen visibility, d *desk) []analyzer.Type {
 
 // Inspect implements [artifact.Artifact].
 func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
-	image := a.mount.Image
 	if sbom, found, err := a.attachedSBOM(ctx); err != nil || found {
 		return sbom, err
 	}
-	cut, err := cut(a.mount, a.option.WalkerOption)
+	name, err := a.recordName()
 	if err != nil {
-		return artifact.Reference{}, fmt.Errorf("assign files to layers: %w", err)
+		return artifact.Reference{}, fmt.Errorf("name of the image's record: %w", err)
 	}
-	for _, note := range cut.Notes {
-		if a.our.RequireLayers {
-			return artifact.Reference{}, fmt.Errorf("%w: %s", ErrLayers, note)
-		}
-		a.our.warn(note)
-	}
-	if err := a.checkSize(cut); err != nil {
+	known, err := a.recorded(ctx, name)
+	if err != nil {
 		return artifact.Reference{}, err
 	}
-	bases := baseLayers(image)
+	if known != nil {
+		return a.reference(known.ImageKey, known.Keys), a.use(known)
+	}
+	r, err := a.inspect(ctx)
+	if err != nil {
+		return artifact.Reference{}, err
+	}
+	a.keep(name, r)
+	return a.reference(r.ImageKey, r.Keys), nil
+}
+
+// inspect mounts the image and scans what the cache does not have.
+func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
+	if a.mount, err = a.open(ctx); err != nil {
+		return r, fmt.Errorf("open the image: %w", err)
+	}
+	cut, err := cut(a.mount, a.option.WalkerOption)
+	if err != nil {
+		return r, fmt.Errorf("assign files to layers: %w", err)
+	}
+	if err := a.tell(cut.notes); err != nil {
+		return r, err
+	}
+	for i := range a.image.Layers {
+		r.Compressed += a.image.Layers[i].Size
+		r.Uncompressed += cut.slices[i].size
+	}
+	if err := a.checkSize(r.Compressed, r.Uncompressed); err != nil {
+		return r, err
+	}
+	bases := baseLayers(a.image)
 	for _, s := range cut.slices {
 		w := &work{slice: s, base: bases[s.layer]}
 		a.chooseFiles(w)
 		if w.key, err = a.sliceKey(w); err != nil {
-			return artifact.Reference{}, fmt.Errorf("cache key of layer %d: %w", s.layer+1, err)
+			return r, fmt.Errorf("cache key of layer %d: %w", s.layer+1, err)
 		}
 		a.works = append(a.works, w)
+		r.Keys = append(r.Keys, w.key)
 	}
-	imageKey, err := a.imageKey()
+	if r.ImageKey, err = a.imageKey(); err != nil {
+		return r, fmt.Errorf("cache key of the image: %w", err)
+	}
+	missingImage, missing, err := a.cache.MissingBlobs(ctx, r.ImageKey, r.Keys)
 	if err != nil {
-		return artifact.Reference{}, fmt.Errorf("cache key of the image: %w", err)
-	}
-	keys := make([]string, len(a.works))
-	for i, w := range a.works {
-		keys[i] = w.key
-	}
-	missingImage, missing, err := a.cache.MissingBlobs(ctx, imageKey, keys)
-	if err != nil {
-		return artifact.Reference{}, fmt.Errorf("ask the cache what it has: %w", err)
+		return r, fmt.Errorf("ask the cache what it has: %w", err)
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {
-		return artifact.Reference{}, err
+		return r, err
 	}
-	if err := a.store(ctx, imageKey, missingImage, results); err != nil {
-		return artifact.Reference{}, err
+	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
+		return r, err
 	}
-	a.fillEvidence(cut, missing)
-	return a.reference(imageKey, keys), nil
+	a.fillEvidence(cut.notes, missing)
+	r.Evidence = a.evidence
+	return r, nil
 }
 
 // Clean implements [artifact.Artifact]: what was cached stays.

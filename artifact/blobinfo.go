@@ -47,7 +47,7 @@ func (s *slicesinks) cleanup() {
 // blobInfo puts together what was found in one slice, as Trivy's image artifact
 // does for a layer.
 func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes.BlobInfo, error) {
-	layer := a.mount.Image.Layers[w.layer]
+	layer := a.image.Layers[w.layer]
 	info := ftypes.BlobInfo{
 		SchemaVersion: ftypes.BlobJSONSchemaVersion,
 		Size:          w.size,
@@ -115,7 +115,7 @@ func sortInfo(info *ftypes.BlobInfo) {
 
 // artifactInfo analyzes the image's config.
 func (a *Artifact) artifactInfo(ctx context.Context, found ftypes.OS) ftypes.ArtifactInfo {
-	config := a.mount.Image.Config
+	config := a.image.Config
 	result := lo.FromPtr(a.config.AnalyzeImageConfig(ctx, found, config))
 	return ftypes.ArtifactInfo{
 		SchemaVersion:    ftypes.ArtifactJSONSchemaVersion,

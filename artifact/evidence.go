@@ -1,9 +1,5 @@
 package artifact
 
-import (
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
-)
-
 // Evidence says what a scan read and what it was verified against. It is the
 // artifact's part of the document that --evidence writes (docs/evidence.md).
 type Evidence struct {
@@ -11,6 +7,7 @@ type Evidence struct {
 	// SBOM is the type of the document that was attached to the image and
 	// scanned instead of its files (--sbom-sources). Then there are no slices.
 	SBOM   string          `json:"sbom,omitempty"`
+	RAFS   int             `json:"rafsVersion,omitempty"`
 	Slices []SliceEvidence `json:"slices"`
 	Notes  []string        `json:"notes,omitempty"`
 	// FilesRead were handed to analyzers; FilesWanted are those that some
@@ -21,6 +18,9 @@ type Evidence struct {
 	// Chunks and ChunkBytes were decompressed and verified.
 	Chunks     int64 `json:"chunksVerified"`
 	ChunkBytes int64 `json:"chunkBytesVerified"`
+	// ChunksAgain is how many of the chunks were needed a second time after they
+	// had been given up for want of memory.
+	ChunksAgain int64 `json:"chunksDecodedAgain"`
 }
 
 // SliceEvidence is how one layer's slice was read.
@@ -39,18 +39,15 @@ type SliceEvidence struct {
 // Evidence returns what the scan read. It is complete after Inspect.
 func (a *Artifact) Evidence() Evidence { return a.evidence }
 
-// Mount returns the image that is scanned.
-func (a *Artifact) Mount() *nydusmount.Mount { return a.mount }
-
-func (a *Artifact) fillEvidence(c *Cut, missing []string) {
+func (a *Artifact) fillEvidence(notes, missing []string) {
 	fresh := make(map[string]bool, len(missing))
 	for _, key := range missing {
 		fresh[key] = true
 	}
-	e := Evidence{ArtifactType: string(Type), Notes: c.Notes, FilesRead: a.read}
+	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: a.read}
 	for _, w := range a.works {
 		s := SliceEvidence{
-			Blob:           hash(a.mount.Image.Layers[w.layer].Digest),
+			Blob:           hash(a.image.Layers[w.layer].Digest),
 			FromCache:      !fresh[w.key],
 			LayerBootstrap: w.tree,
 			Base:           w.base,
@@ -66,6 +63,6 @@ func (a *Artifact) fillEvidence(c *Cut, missing []string) {
 		e.Slices = append(e.Slices, s)
 	}
 	stats := a.mount.Stats()
-	e.Chunks, e.ChunkBytes = stats.Chunks, stats.Bytes
+	e.Chunks, e.ChunkBytes, e.ChunksAgain = stats.Chunks, stats.Bytes, stats.ChunksAgain
 	a.evidence = e
 }

@@ -21,7 +21,7 @@ const (
 
 // imageKey is the cache key of what is found in the image's config.
 func (a *Artifact) imageKey() (string, error) {
-	id := keyPrefix + hash(a.mount.Image.Manifest.Config.Digest)
+	id := keyPrefix + hash(a.image.Manifest.Config.Digest)
 	return cache.CalcKey(id, version, a.config.AnalyzerVersions(), nil, artifact.Option{})
 }
 
@@ -30,7 +30,7 @@ func (a *Artifact) imageKey() (string, error) {
 // them, what of the result belongs to the image, and, through Trivy's own
 // function, analyzers and options.
 func (a *Artifact) sliceKey(w *work) (string, error) {
-	layer := a.mount.Image.Layers[w.layer]
+	layer := a.image.Layers[w.layer]
 	files, err := digestFiles(w.files)
 	if err != nil {
 		return "", err

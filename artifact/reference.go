@@ -20,7 +20,7 @@ import (
 // reference describes the image to Trivy, with all the metadata that reports
 // have of a container image.
 func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference {
-	img := a.mount.Image
+	img := a.image
 	var diffIDs []string
 	for i := range img.Layers {
 		diffIDs = append(diffIDs, img.Layers[i].DiffID)
@@ -87,21 +87,13 @@ func baseLayers(img *nydusimage.Image) []bool {
 
 // checkSize refuses an image over --max-image-size: first by its blobs, then by
 // what its files would take in a tar.
-func (a *Artifact) checkSize(c *Cut) error {
+func (a *Artifact) checkSize(compressed, uncompressed int64) error {
 	limit := a.option.ImageOption.MaxImageSize
-	if limit == 0 {
-		return nil
-	}
-	var compressed, uncompressed int64
-	for i := range a.mount.Image.Layers {
-		compressed += a.mount.Image.Layers[i].Size
-		uncompressed += c.slices[i].size
-	}
 	for _, size := range []struct {
 		what  string
 		bytes int64
 	}{{"compressed image", compressed}, {"uncompressed layers", uncompressed}} {
-		if size.bytes > limit {
+		if limit != 0 && size.bytes > limit {
 			return &types.UserError{Message: fmt.Sprintf("%s size %s exceeds maximum allowed size %s", size.what,
 				units.HumanSizeWithPrecision(float64(size.bytes), 3), units.HumanSize(float64(limit)))}
 		}

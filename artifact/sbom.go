@@ -17,7 +17,7 @@ import (
 // is then scanned instead of the image. Trivy's image artifact does that before
 // it looks at any layer, so it is given an image without layers.
 func (a *Artifact) attachedSBOM(ctx context.Context) (_ artifact.Reference, found bool, err error) {
-	if len(a.option.SBOMSources) == 0 || a.mount.Image.Reference == nil {
+	if len(a.option.SBOMSources) == 0 || a.image.Reference == nil {
 		return artifact.Reference{}, false, nil
 	}
 	trivy, err := image.NewArtifact(a.named(), withoutImages{a.cache}, a.option)
@@ -37,8 +37,8 @@ func (a *Artifact) attachedSBOM(ctx context.Context) (_ artifact.Reference, foun
 
 // named is the image as far as a search for its SBOM looks at it.
 func (a *Artifact) named() namedImage {
-	tags, digests := Repository(a.mount.Image.Reference, a.mount.Image.Descriptor.Digest)
-	return namedImage{name: a.our.Name, id: keyPrefix + hash(a.mount.Image.Digest), tags: tags, digests: digests}
+	tags, digests := Repository(a.image.Reference, a.image.Descriptor.Digest)
+	return namedImage{name: a.our.Name, id: keyPrefix + hash(a.image.Digest), tags: tags, digests: digests}
 }
 
 type namedImage struct {

@@ -45,22 +45,18 @@ type slice struct {
 	tree bool
 }
 
-// Cut is an image cut into slices.
-type Cut struct {
+// slicing is how an image is cut into slices.
+type slicing struct {
 	slices []slice
-	// Notes say what a person should know about how the image was cut.
-	Notes []string
-	// Contradiction is set where layers carry trees that were not used because
-	// they do not give the merged tree.
-	Contradiction *nydusmount.Contradiction
+	notes  []string // what a person should know about it
 }
 
 // cut assigns the files of an image to its layers. With trees of the layers
 // that agree with the merged tree, these say which layer brought what, and
 // which files are hidden. Otherwise a file belongs to the layer whose blob
 // holds its data, and hidden files are not known.
-func cut(m *nydusmount.Mount, option walker.Option) (*Cut, error) {
-	c := &Cut{slices: make([]slice, len(m.Layers))}
+func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
+	c := &slicing{slices: make([]slice, len(m.Layers))}
 	for i := range c.slices {
 		c.slices[i].layer = i
 	}
@@ -90,7 +86,7 @@ func cut(m *nydusmount.Mount, option walker.Option) (*Cut, error) {
 }
 
 // overlay applies the layers' trees, and returns nil where they cannot be used.
-func (c *Cut) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
+func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 	if !m.LayerTrees() {
 		missing := 0
 		for _, l := range m.Layers {
@@ -98,18 +94,19 @@ func (c *Cut) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 				missing++
 			}
 		}
-		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d layers carry no bootstrap of their own: files that a later layer deleted or replaced are not scanned", missing, len(m.Layers)))
+		c.notes = append(c.notes, fmt.Sprintf("%d of %d layers carry no bootstrap of their own: files that a later layer deleted or replaced are not scanned", missing, len(m.Layers)))
 		return nil, nil
 	}
 	overlay, err := m.Overlay()
 	if err != nil {
 		return nil, err
 	}
-	if c.Contradiction, err = overlay.Compare(m.Merged.Tree); err != nil {
+	contradiction, err := overlay.Compare(m.Merged.Tree)
+	if err != nil {
 		return nil, err
 	}
-	if c.Contradiction != nil {
-		c.Notes = append(c.Notes, fmt.Sprintf("the layers' bootstraps contradict the image's and are not used (%v): files that a later layer deleted or replaced are not scanned", c.Contradiction))
+	if contradiction != nil {
+		c.notes = append(c.notes, fmt.Sprintf("the layers' bootstraps contradict the image's and are not used (%v): files that a later layer deleted or replaced are not scanned", contradiction))
 		return nil, nil
 	}
 	return overlay, nil
@@ -135,7 +132,7 @@ func byBlob(m *nydusmount.Mount) func(string, []rafs.Chunk) (int, error) {
 }
 
 // addShown walks the merged tree.
-func (c *Cut) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
+func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
 	links := make(map[uint64]struct{})
 	if len(c.slices) == 0 {
 		return errors.New("the image has no data layers")
@@ -165,7 +162,7 @@ func (c *Cut) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []
 }
 
 // addHidden walks a layer's tree for what the image does not show of it.
-func (c *Cut) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay) error {
+func (c *slicing) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay) error {
 	s := &c.slices[layer]
 	s.tree = true
 	links := make(map[uint64]struct{})

@@ -52,8 +52,8 @@ type database struct {
 	trusted systemFiles
 }
 
-// databases analyzes the package databases of each slice, and once those that
-// the image as a whole shows. It runs before anything else is read.
+// databases analyzes the package databases of the given slices. It runs before
+// anything else is read.
 func (a *Artifact) databases(ctx context.Context, works []*work) error {
 	var sinks []*sink
 	defer func() {
@@ -61,34 +61,30 @@ func (a *Artifact) databases(ctx context.Context, works []*work) error {
 			_ = s.composite.Cleanup()
 		}
 	}()
-	open := func() (*sink, error) {
-		s, err := newSink(a.group, a.desk.allBut(packageDatabases...))
-		if err == nil {
-			sinks = append(sinks, s)
-		}
-		return s, err
-	}
-	whole, err := open()
-	if err != nil {
-		return err
-	}
 	var items []item
-	for _, w := range a.works {
-		for n := range w.files {
-			if f := &w.files[n]; f.want.database && f.seen == shown {
-				items = append(items, item{file: &f.file, want: f.want.databaseOnly(), sink: whole})
-			}
-		}
-	}
-	for _, w := range works {
-		s, err := open()
+	open := func(files []wantedFile, sees func(visibility) bool) (*analyzer.AnalysisResult, error) {
+		s, err := newSink(a.group, a.desk.allBut(packageDatabases...))
 		if err != nil {
+			return nil, err
+		}
+		sinks = append(sinks, s)
+		items = append(items, databaseItems(files, sees, s)...)
+		return s.result, nil
+	}
+	var whole *analyzer.AnalysisResult
+	for _, w := range works {
+		var err error
+		if w.database.result, err = open(w.files, func(v visibility) bool { return v != deleted }); err != nil {
 			return err
 		}
-		w.database.result = s.result
-		for n := range w.files {
-			if f := &w.files[n]; f.want.database && f.seen != deleted {
-				items = append(items, item{file: &f.file, want: f.want.databaseOnly(), sink: s})
+		if whole == nil && !w.vouched() {
+			// Of the other slices only what the image shows.
+			var all []wantedFile
+			for _, any := range a.works {
+				all = append(all, any.files...)
+			}
+			if whole, err = open(all, func(v visibility) bool { return v == shown }); err != nil {
+				return err
 			}
 		}
 	}
@@ -100,17 +96,37 @@ func (a *Artifact) databases(ctx context.Context, works []*work) error {
 			return fmt.Errorf("analyze package databases: %w", err)
 		}
 	}
-	all := newSystemFiles(whole.result.SystemInstalledFiles)
 	for _, w := range works {
-		w.database.claimed = newSystemFiles(w.database.result.SystemInstalledFiles)
-		if w.tree {
-			w.database.trusted = w.database.claimed.and(all)
-		} else {
+		d := &w.database
+		d.claimed = newSystemFiles(d.result.SystemInstalledFiles)
+		switch {
+		case w.vouched():
+			d.trusted = d.claimed
+		case w.tree:
+			d.trusted = d.claimed.and(newSystemFiles(whole.SystemInstalledFiles))
+		default:
 			// The status file and the lists of files may lie in different slices.
-			w.database.trusted = all
+			d.trusted = newSystemFiles(whole.SystemInstalledFiles)
 		}
 	}
 	return nil
+}
+
+// databaseItems are the files of package databases among files.
+func databaseItems(files []wantedFile, sees func(visibility) bool, s *sink) []item {
+	var items []item
+	for n := range files {
+		if f := &files[n]; f.want.database && sees(f.seen) {
+			items = append(items, item{file: &f.file, want: f.want.databaseOnly(), sink: s})
+		}
+	}
+	return items
+}
+
+// vouched says whether the manifest vouches for all that the slice's own package
+// databases say: none of their files is hidden.
+func (w *work) vouched() bool {
+	return w.tree && !slices.ContainsFunc(w.files, func(f wantedFile) bool { return f.want.database && f.seen == replaced })
 }
 
 // databaseOnly is what the analyzers of package databases want.

@@ -32,11 +32,13 @@ type Reader struct {
 	spans   *semaphore.Weighted
 	kept    int64 // bytes allowed in idle
 
-	mu        sync.Mutex
-	entries   map[key]*entry
-	idle      *list.List // entries nobody has pinned, least recently used first
-	idleBytes int64
-	seen      map[key]struct{}
+	mu         sync.Mutex
+	entries    map[key]*entry
+	idle       *list.List // entries nobody has pinned, least recently used first
+	idleBytes  int64
+	seen       map[key]struct{}
+	spares     map[string][]spare // by blob
+	spareBytes int64
 
 	stats struct {
 		spans, chunks, again, bytes, decoding atomic.Int64
@@ -79,6 +81,7 @@ func NewReader(sources map[string]Source) *Reader {
 		entries: make(map[key]*entry),
 		idle:    list.New(),
 		seen:    make(map[key]struct{}),
+		spares:  make(map[string][]spare),
 	}
 }
 
@@ -153,7 +156,21 @@ func (r *Reader) unpin(e *entry) {
 // first that failed; each entry has its own.
 func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, s := range plan(entries) {
+	var wanted []*entry
+	for _, e := range entries {
+		stored := r.spare(e)
+		if stored == nil {
+			wanted = append(wanted, e)
+			continue
+		}
+		group.Go(func() error {
+			defer close(e.ready)
+			// Its spare is part of something larger.
+			e.data, e.err = r.decode(e, stored, len(stored)+1)
+			return e.err
+		})
+	}
+	for _, s := range plan(wanted) {
 		group.Go(func() error { return r.fetchSpan(ctx, s) })
 	}
 	return group.Wait()
@@ -161,6 +178,9 @@ func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
 
 func (r *Reader) fetchSpan(ctx context.Context, s span) error {
 	data, err := r.readSpan(ctx, s)
+	if err == nil {
+		r.keepSpares(s, data)
+	}
 	var first error
 	for _, e := range s.entries {
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -390,6 +391,26 @@ func TestBadChunks(t *testing.T) {
 			assert.Empty(t, r.entries)
 		})
 	}
+}
+
+// A frame that gives more than it should costs no memory for it.
+func TestDecompressIsBounded(t *testing.T) {
+	var bomb bytes.Buffer
+	w, err := zstd.NewWriter(&bomb) // a stream, whose frame does not say its size
+	require.NoError(t, err)
+	for range 64 {
+		_, err = w.Write(make([]byte, 1<<20))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	_, err = decompress(rafs.CompressorZstd, bomb.Bytes(), 1000) // its first use makes a decoder
+	require.ErrorIs(t, err, rafs.ErrCorrupt)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = decompress(rafs.CompressorZstd, bomb.Bytes(), 1000)
+	runtime.ReadMemStats(&after)
+	assert.ErrorIs(t, err, rafs.ErrCorrupt)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20), "bytes allocated for 64 MiB of zeros in %d bytes", bomb.Len())
 }
 
 // A failure in one chunk's bytes is that chunk's alone.

@@ -46,7 +46,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		resp, err := t.inner.RoundTrip(req)
-		if attempt >= attempts(err) || !passing(req.Context(), resp, err) {
+		if attempt >= attempts(err) || !passing(resp, err) {
 			return resp, err
 		}
 		wait := backoff(attempt)
@@ -77,7 +77,7 @@ func attempts(err error) int {
 }
 
 // passing says whether a failure may pass with time.
-func passing(ctx context.Context, resp *http.Response, err error) bool {
+func passing(resp *http.Response, err error) bool {
 	if err != nil {
 		var permanent permanentError
 		if errors.As(err, &permanent) && permanent.Permanent() {
@@ -87,7 +87,7 @@ func passing(ctx context.Context, resp *http.Response, err error) bool {
 		if errors.As(err, &lookup) && lookup.IsNotFound {
 			return false
 		}
-		return ctx.Err() == nil && !isHandshakeError(err)
+		return !isHandshakeError(err)
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusRequestTimeout:

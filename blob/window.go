@@ -2,17 +2,10 @@ package blob
 
 import "context"
 
-// Ahead returns source with its n bytes at off read in one request: what lies
-// in there is served from memory, the rest by source.
-func Ahead(ctx context.Context, source Source, off, n int64) (Source, error) {
-	if err := checkRange(off, n, source.Size()); err != nil {
-		return nil, err
-	}
-	data := make([]byte, n)
-	if err := source.ReadRange(ctx, data, off); err != nil {
-		return nil, err
-	}
-	return &window{Source: source, off: off, data: data}, nil
+// Ahead returns source with the bytes at off that have been read already: what
+// lies in there is served from memory, the rest by source.
+func Ahead(source Source, off int64, data []byte) Source {
+	return &window{Source: source, off: off, data: data}
 }
 
 // A window is a source of which a part is in memory.

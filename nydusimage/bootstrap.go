@@ -26,26 +26,54 @@ const (
 	suffixMeta          = ".blob.meta"
 )
 
-// bootstrapLayer is a bootstrap layer unpacked.
-type bootstrapLayer struct {
-	bootstrap []byte
-	metas     map[string][]byte // by blob ID
+// A Bootstrap is what the bootstrap layer of an image holds.
+type Bootstrap struct {
+	// Tree is the merged tree of the image.
+	Tree *rafs.Tree
+	// Metas are the blob.meta files, by blob ID.
+	Metas map[string][]byte
 }
 
-func readBootstrapLayer(ctx context.Context, where store, d v1.Descriptor) (*bootstrapLayer, error) {
+// kindBootstrap is where a [MetadataCache] keeps bootstrap layers.
+const kindBootstrap = "bootstraps"
+
+// Bootstrap fetches the bootstrap layer, checks its digest and opens it.
+func (i *Image) Bootstrap(ctx context.Context) (*Bootstrap, error) {
+	d := i.BootstrapLayer
+	b, err := i.readBootstrap(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap layer %s: %w", d.Digest, err)
+	}
+	return b, nil
+}
+
+func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap, error) {
 	if strings.HasSuffix(string(d.MediaType), "+encrypted") {
 		return nil, fmt.Errorf("media type %q: encrypted bootstrap layers are not read yet: %w", d.MediaType, rafs.ErrUnsupported)
 	}
-	data, err := readBlob(ctx, where, d, maxBootstrapLayer)
-	if err != nil {
-		return nil, err
+	data := i.Metadata.Get(kindBootstrap, d.Digest.String())
+	if data == nil || checkDigest(data, d.Digest) != nil {
+		var err error
+		if data, err = readBlob(ctx, i.store, d, maxBootstrapLayer); err != nil {
+			return nil, err
+		}
+		// Without a cache the next scan is slower, no more.
+		_ = i.Metadata.Put(kindBootstrap, d.Digest.String(), data)
 	}
 	archive, err := uncompressed(data)
 	if err != nil {
 		return nil, err
 	}
 	defer archive.Close()
-	return unpackBootstrapLayer(archive)
+	boot, metas, err := unpackBootstrapLayer(archive)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := rafs.Open(bytes.NewReader(boot), int64(len(boot)))
+	if err != nil {
+		return nil, err
+	}
+	return &Bootstrap{Tree: tree, Metas: metas}, nil
 }
 
 // uncompressed tells gzip, zstd and plain tar by their first bytes: media types
@@ -73,48 +101,48 @@ var maxUnpacked int64 = blob.MaxBootstrap
 
 // unpackBootstrapLayer reads the archive into memory, at most maxUnpacked bytes
 // of it.
-func unpackBootstrapLayer(archive io.Reader) (*bootstrapLayer, error) {
+func unpackBootstrapLayer(archive io.Reader) (bootstrap []byte, metas map[string][]byte, err error) {
 	limited := &io.LimitedReader{R: archive, N: maxUnpacked}
 	left := maxUnpacked // apart from limited: a sparse file's holes are not in the archive
 	files := tar.NewReader(limited)
-	layer := &bootstrapLayer{metas: make(map[string][]byte)}
+	metas = make(map[string][]byte)
 	for {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, unpackError(limited, err)
+			return nil, nil, unpackError(limited, err)
 		}
 		name := strings.TrimPrefix(header.Name, "./")
 		switch {
 		case header.Typeflag != tar.TypeReg:
 			continue
 		case name == fileBackend:
-			return nil, fmt.Errorf("its data lies in a backend of its own (%s), which is not read: %w", fileBackend, rafs.ErrUnsupported)
+			return nil, nil, fmt.Errorf("its data lies in a backend of its own (%s), which is not read: %w", fileBackend, rafs.ErrUnsupported)
 		case name != fileBootstrap && name != fileBootstrapLegacy && !strings.HasSuffix(name, suffixMeta):
 			continue
 		case header.Size > left:
-			return nil, errUnpacked()
+			return nil, nil, errUnpacked()
 		}
 		left -= header.Size
 		var content bytes.Buffer
 		if _, err := io.Copy(&content, files); err != nil {
-			return nil, unpackError(limited, err)
+			return nil, nil, unpackError(limited, err)
 		}
 		if id, ok := strings.CutSuffix(strings.TrimPrefix(name, folderFiles), suffixMeta); ok {
-			layer.metas[id] = content.Bytes()
+			metas[id] = content.Bytes()
 			continue
 		}
-		if layer.bootstrap != nil {
-			return nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
+		if bootstrap != nil {
+			return nil, nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
 		}
-		layer.bootstrap = content.Bytes()
+		bootstrap = content.Bytes()
 	}
-	if layer.bootstrap == nil {
-		return nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
+	if bootstrap == nil {
+		return nil, nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
 	}
-	return layer, nil
+	return bootstrap, metas, nil
 }
 
 func unpackError(limited *io.LimitedReader, err error) error {
@@ -126,8 +154,4 @@ func unpackError(limited *io.LimitedReader, err error) error {
 
 func errUnpacked() error {
 	return fmt.Errorf("it unpacks to more than %d bytes: %w", maxUnpacked, rafs.ErrCorrupt)
-}
-
-func (l *bootstrapLayer) open() (*rafs.Tree, error) {
-	return rafs.Open(bytes.NewReader(l.bootstrap), int64(len(l.bootstrap)))
 }

@@ -7,7 +7,8 @@
 //
 // [Open] follows the chain of digests: the reference gives a manifest, its
 // digest vouches for the config and the bootstrap layer, whose digests are
-// checked. Data blobs are not read here; [Layer.Source] gives their ranges.
+// checked. [Image.Bootstrap] reads the latter. Data blobs are not read here;
+// [Layer.Source] gives their ranges.
 package nydusimage
 
 import (
@@ -22,7 +23,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 var (
@@ -58,6 +58,8 @@ type Options struct {
 	// Platform selects from an index. nil is linux/amd64; an empty OS stands
 	// for any.
 	Platform *v1.Platform
+	// Metadata, if not nil, keeps bootstraps from one call to the next.
+	Metadata *MetadataCache
 	// Traffic, if not nil, counts requests and bytes.
 	Traffic *Traffic
 	// Notice, if not nil, is told what a person should know, a line each.
@@ -70,8 +72,8 @@ func (o *Options) notice(format string, args ...any) {
 	}
 }
 
-// An Image is a Nydus image that has been resolved. Its manifest, config and
-// bootstrap are in memory, verified.
+// An Image is a Nydus image that has been resolved. Its manifest and config are
+// in memory, verified.
 type Image struct {
 	// Reference is what the image was asked for by, fully spelled; nil for a
 	// path.
@@ -86,13 +88,12 @@ type Image struct {
 	Config *v1.ConfigFile
 	// Layers are the data layers, bottom first.
 	Layers []Layer
-	// Tree is the merged bootstrap.
-	Tree *rafs.Tree
-	// BootstrapDigest is that of the bootstrap layer.
-	BootstrapDigest v1.Hash
-	// Metas are the blob.meta files of the bootstrap layer, by blob ID.
-	Metas map[string][]byte
+	// BootstrapLayer is the layer that [Image.Bootstrap] reads.
+	BootstrapLayer v1.Descriptor
+	// Metadata, which may be nil, is where metadata is kept.
+	Metadata *MetadataCache
 
+	store   store
 	closers []io.Closer
 }
 
@@ -138,8 +139,8 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 	if doc, err = selectManifest(ctx, where, doc, target, &o); err != nil {
 		return nil, err
 	}
-	image := &Image{Reference: reference, Descriptor: found}
-	if err := image.read(ctx, where, doc, target); err != nil {
+	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where}
+	if err := image.read(ctx, doc, target); err != nil {
 		return nil, errors.Join(err, image.Close())
 	}
 	return image, nil
@@ -170,7 +171,7 @@ func find(ctx context.Context, target string, o *Options) (store, *document, nam
 	return where, doc, reference, err
 }
 
-func (i *Image) read(ctx context.Context, where store, doc *document, target string) error {
+func (i *Image) read(ctx context.Context, doc *document, target string) error {
 	i.Digest = doc.Digest
 	manifest, err := parseManifest(doc)
 	if err != nil {
@@ -181,11 +182,12 @@ func (i *Image) read(ctx context.Context, where store, doc *document, target str
 		return &NotNydusError{Target: target, Reference: i.Reference, Descriptor: i.Descriptor, Digest: doc.Digest, Reason: reason}
 	}
 	data, bootstrap, err := splitLayers(manifest)
+	i.BootstrapLayer = bootstrap
 	if err != nil {
 		return fmt.Errorf("manifest %s: %w", doc.Digest, err)
 	}
 
-	rawConfig, err := readBlob(ctx, where, manifest.Config, maxConfig)
+	rawConfig, err := readBlob(ctx, i.store, manifest.Config, maxConfig)
 	if err != nil {
 		return fmt.Errorf("read the config: %w", err)
 	}
@@ -196,7 +198,7 @@ func (i *Image) read(ctx context.Context, where store, doc *document, target str
 	i.Config = config
 	created := createdBy(config, len(data))
 	for n, d := range data {
-		source, err := where.blob(d)
+		source, err := i.store.blob(d)
 		if err != nil {
 			return err
 		}
@@ -211,16 +213,6 @@ func (i *Image) read(ctx context.Context, where store, doc *document, target str
 			layer.CreatedBy = created[n]
 		}
 		i.Layers = append(i.Layers, layer)
-	}
-
-	i.BootstrapDigest = bootstrap.Digest
-	layer, err := readBootstrapLayer(ctx, where, bootstrap)
-	if err != nil {
-		return fmt.Errorf("bootstrap layer %s: %w", bootstrap.Digest, err)
-	}
-	i.Metas = layer.metas
-	if i.Tree, err = layer.open(); err != nil {
-		return fmt.Errorf("bootstrap in layer %s: %w", bootstrap.Digest, err)
 	}
 	return nil
 }

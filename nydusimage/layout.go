@@ -72,7 +72,7 @@ func openLayoutFiles(path string) (layoutFiles, error) {
 	case info.IsDir():
 		return folder(path), nil
 	}
-	return openArchive(path, info.Size())
+	return openArchive(path)
 }
 
 func (l *layout) index(ctx context.Context) ([]byte, error) {

@@ -169,14 +169,14 @@ func TestUnpackBootstrapLayer(t *testing.T) {
 		{"data elsewhere", archiveOf(t, bootstrap, member{fileBackend, []byte("{}")}), rafs.ErrUnsupported, "backend"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			layer, err := unpackBootstrapLayer(bytes.NewReader(c.archive))
+			boot, _, err := unpackBootstrapLayer(bytes.NewReader(c.archive))
 			if c.err != nil {
 				assert.ErrorIs(t, err, c.err)
 				assert.ErrorContains(t, err, c.says)
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, bootstrap.content, layer.bootstrap)
+			assert.Equal(t, bootstrap.content, boot)
 		})
 	}
 	// The hole is one: else the case above would prove nothing.
@@ -209,7 +209,7 @@ func TestUncompressed(t *testing.T) {
 	for name, data := range map[string][]byte{"gzip": gz.Bytes()[:5], "zstd": {0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff}} {
 		r, err := uncompressed(data)
 		if err == nil {
-			_, err = unpackBootstrapLayer(r)
+			_, _, err = unpackBootstrapLayer(r)
 		}
 		assert.ErrorIs(t, err, rafs.ErrCorrupt, name)
 	}
@@ -217,7 +217,7 @@ func TestUncompressed(t *testing.T) {
 
 func TestEncryptedBootstrapLayer(t *testing.T) {
 	where := &oneBlob{}
-	_, err := readBootstrapLayer(t.Context(), where, v1.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"})
+	_, err := (&Image{store: where}).readBootstrap(t.Context(), v1.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"})
 	assert.ErrorIs(t, err, rafs.ErrUnsupported)
 	assert.Zero(t, where.asked)
 }

@@ -78,19 +78,22 @@ func mustOpen(t *testing.T, target string, o Options) *Image {
 		require.NoError(t, layer.Source.ReadRange(t.Context(), data, 0))
 		assert.NoError(t, checkDigest(data, layer.Digest))
 	}
-	tree := blob.NewReader(sources).Tree(t.Context(), image.Tree.Blobs(), "")
-	content, err := fs.ReadFile(image.Tree.FS(tree), "etc/motd")
+	bootstrap, err := image.Bootstrap(t.Context())
+	require.NoError(t, err)
+	tree := blob.NewReader(sources).Tree(t.Context(), bootstrap.Tree.Blobs(), "")
+	content, err := fs.ReadFile(bootstrap.Tree.FS(tree), "etc/motd")
 	require.NoError(t, err)
 	assert.Equal(t, motd, string(content))
 	return image
 }
 
-// mustFail opens what must not open, for the given reason.
+// mustFail opens what must not open, with its bootstrap, for the given reason.
 func mustFail(t *testing.T, target string, o Options, reason error) error {
 	t.Helper()
 	image, err := Open(t.Context(), target, o)
 	if err == nil {
-		image.Close()
+		_, err = image.Bootstrap(t.Context())
+		assert.NoError(t, image.Close())
 	}
 	require.Error(t, err, "open %s", target)
 	if reason != nil {

@@ -22,6 +22,8 @@ const (
 	// shortTail is what is read first of a blob of which nothing says where its
 	// data ends: a table of contents and its tar header are shorter.
 	shortTail = 4 << 10
+	// kindTail is where a metadata cache keeps tails.
+	kindTail = "tails"
 	// longTail is the longest tail that is read in one request.
 	longTail = 256 << 20
 )
@@ -36,17 +38,21 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 		sources[image.Layers[i].BlobID()] = image.Layers[i].Source
 	}
 	m := &Mount{Image: image, Layers: make([]*View, len(image.Layers)), reader: blob.NewReader(sources)}
-	m.Merged = m.view(ctx, image.Tree, "")
+	bootstrap, err := image.Bootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.Merged = m.view(ctx, bootstrap.Tree, "")
 
 	blobs := make(map[string]*rafs.Blob)
-	for i, b := range image.Tree.Blobs() {
+	for i, b := range bootstrap.Tree.Blobs() {
 		if err := blob.Supported(b); err != nil {
 			return nil, err
 		}
 		if sources[b.ID] == nil {
 			return nil, fmt.Errorf("the bootstrap refers to blob %s, which is no layer of the manifest: %w", b.ID, nydusimage.ErrInvalid)
 		}
-		blobs[b.ID] = &image.Tree.Blobs()[i]
+		blobs[b.ID] = &bootstrap.Tree.Blobs()[i]
 	}
 
 	metas := make([]*blob.Meta, len(image.Layers))
@@ -55,7 +61,7 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	for i := range image.Layers {
 		layer := &image.Layers[i]
 		group.Go(func() error {
-			tree, meta, err := readTail(groupCtx, layer.Source, blobs[layer.BlobID()])
+			tree, meta, err := readTail(groupCtx, layer, blobs[layer.BlobID()], image.Metadata)
 			if err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
@@ -69,22 +75,35 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return m, m.checkChunkTables(metas)
+	return m, m.checkChunkTables(metas, bootstrap.Metas)
 }
 
 // readTail reads what follows a blob's data: blob.meta, if b has one, and the
 // layer's own tree, nil if the blob carries none. b is the blob's entry in the
-// merged bootstrap, nil if no file of the image uses the blob.
-func readTail(ctx context.Context, source blob.Source, b *rafs.Blob) (*rafs.Tree, *blob.Meta, error) {
-	size := source.Size()
+// merged bootstrap, nil if no file of the image uses the blob. A tail that is
+// sound is kept.
+func readTail(ctx context.Context, layer *nydusimage.Layer, b *rafs.Blob, kept *nydusimage.MetadataCache) (*rafs.Tree, *blob.Meta, error) {
+	size := layer.Source.Size()
 	start := dataEnd(b, size)
-	if size-start <= longTail {
-		ahead, err := blob.Ahead(ctx, source, start, size-start)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the blob's tail: %w", err)
-		}
-		source = ahead
+	if size-start > longTail {
+		return parseTail(ctx, layer.Source, b)
 	}
+	name := fmt.Sprintf("%s %d %d", layer.Digest, start, size)
+	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
+		return parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
+	}
+	tail := make([]byte, size-start)
+	if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
+		return nil, nil, fmt.Errorf("read the blob's tail: %w", err)
+	}
+	tree, meta, err := parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
+	if err == nil {
+		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
+	}
+	return tree, meta, err
+}
+
+func parseTail(ctx context.Context, source blob.Source, b *rafs.Blob) (*rafs.Tree, *blob.Meta, error) {
 	var meta *blob.Meta
 	if b != nil && blob.HasMeta(*b) {
 		var err error
@@ -138,7 +157,7 @@ func dataEnd(b *rafs.Blob, size int64) int64 {
 // checkChunkTables compares all chunks of the merged tree's files with the
 // chunk tables in the blobs and, where the bootstrap layer carries them, with
 // those there: nydusd reads by either of these.
-func (m *Mount) checkChunkTables(inBlobs []*blob.Meta) error {
+func (m *Mount) checkChunkTables(inBlobs []*blob.Meta, inLayer map[string][]byte) error {
 	byID := make(map[string][]*blob.Meta)
 	for i, meta := range inBlobs {
 		if meta != nil {
@@ -150,7 +169,7 @@ func (m *Mount) checkChunkTables(inBlobs []*blob.Meta) error {
 	tables := make([][]*blob.Meta, len(blobs))
 	for i, b := range blobs {
 		tables[i] = byID[b.ID]
-		file, ok := m.Image.Metas[b.ID]
+		file, ok := inLayer[b.ID]
 		if !ok || !blob.HasMeta(b) {
 			continue
 		}

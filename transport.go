@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/aquasecurity/trivy/pkg/version/app"
+	xhttp "github.com/aquasecurity/trivy/pkg/x/http"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// maxIdle connections to a host stay open: the default of two would close most
+// of those that parallel ranges use.
+const maxIdle = 16
+
+// transport is Trivy's, with --insecure, --cacert and the proxy variables, and
+// the certificates that docker and podman keep for the registry and its mirrors.
+func (s *service) transport(registry string, options ...xhttp.TransportOption) (http.RoundTripper, error) {
+	trivy := xhttp.NewTransport(xhttp.Options{
+		Insecure: s.options.Insecure,
+		CACerts:  s.options.CACerts,
+		Timeout:  s.options.Timeout,
+	})
+	var base *http.Transport
+	trivy.Build(append(options, func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = maxIdle
+		base = t
+	})...)
+	hosts := []string{registry}
+	for _, mirror := range s.options.RegistryMirrors[registry] {
+		host, _, _ := strings.Cut(mirror, "/")
+		hosts = append(hosts, host)
+	}
+	carrier, err := nydusimage.WithHostCertificates(base, hosts...)
+	if err != nil {
+		return nil, err
+	}
+	if s.options.TraceHTTP {
+		carrier = xhttp.NewTraceTransport(carrier)
+	}
+	return xhttp.NewUserAgent(carrier, fmt.Sprintf("trivy-nydus/%s trivy/%s", version, app.Version())), nil
+}
+
+// guard returns a context in which Trivy's own requests to a registry use our
+// transport, kept off plain HTTP.
+func (s *service) guard(ctx context.Context, registry string) context.Context {
+	return xhttp.WithTransport(ctx, guardedTransport{service: s, registry: registry})
+}
+
+// A guardedTransport is our transport in the form that Trivy takes.
+type guardedTransport struct {
+	service  *service
+	registry string
+}
+
+// Build implements [xhttp.Transport].
+func (g guardedTransport) Build(options ...xhttp.TransportOption) http.RoundTripper {
+	carrier, err := g.service.transport(g.registry, options...)
+	if err != nil {
+		return failing{err}
+	}
+	return nydusimage.GuardPlainHTTP(carrier, g.registry, g.service.ours.plainHTTP)
+}
+
+// failing is a transport that could not be made.
+type failing struct{ err error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
