@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 )
@@ -29,8 +30,11 @@ type evidence struct {
 type imageEvidence struct {
 	Reference string `json:"reference"`
 	// Resolved is what the reference named: an index, or the manifest.
-	Resolved  string `json:"resolved"`
-	Manifest  string `json:"manifest"`
+	Resolved string `json:"resolved"`
+	Manifest string `json:"manifest"`
+	// TwinOf is the OCI image that was asked for (--twin). That this image is its
+	// twin is a claim of whoever pushed it.
+	TwinOf    string `json:"unprovenTwinOf,omitempty"`
 	Bootstrap string `json:"bootstrap"`
 	Size      int64  `json:"sizeBytes"`
 	// ClaimedSource is what the image's annotations say it was made from. It is
@@ -64,6 +68,9 @@ func (s *service) evidence() evidence {
 		Scan:    s.artifact.Evidence(),
 		Traffic: trafficEvidence{Requests: s.traffic.Requests(), Bytes: s.traffic.Bytes()},
 		Seconds: time.Since(s.started).Seconds(),
+	}
+	if s.image.TwinOf != (v1.Hash{}) {
+		e.Image.TwinOf = s.image.TwinOf.String()
 	}
 	for _, key := range sourceAnnotations {
 		if value, ok := s.image.Manifest.Annotations[key]; ok {

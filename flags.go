@@ -21,6 +21,7 @@ type nydusFlagGroup struct {
 	RequireNydus  *flag.Flag[bool]
 	RequireLayers *flag.Flag[bool]
 	RefsFrom      *flag.Flag[string]
+	Twin          *flag.Flag[bool]
 }
 
 // nydusOptions are the values of these flags.
@@ -31,6 +32,7 @@ type nydusOptions struct {
 	requireNydus  bool
 	requireLayers bool
 	refsFrom      string
+	twin          bool
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {
@@ -59,6 +61,10 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Name: "refs-from", ConfigName: "nydus.refs-from",
 			Usage: "file that lists images to scan, one a line (\"-\" for standard input)",
 		},
+		Twin: &flag.Flag[bool]{
+			Name: "twin", ConfigName: "nydus.twin",
+			Usage: "scan an OCI image through the Nydus image that names it as its subject (which nothing proves)",
+		},
 	}
 }
 
@@ -67,7 +73,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -83,6 +89,7 @@ func (g *nydusFlagGroup) options() nydusOptions {
 		requireNydus:  g.RequireNydus.Value(),
 		requireLayers: g.RequireLayers.Value(),
 		refsFrom:      g.RefsFrom.Value(),
+		twin:          g.Twin.Value(),
 	}
 }
 

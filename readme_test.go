@@ -113,7 +113,7 @@ func TestEvidenceIsDocumented(t *testing.T) {
 				if path == "image.claimedSource" {
 					continue
 				}
-				require.Contains(t, string(document), "`"+full+"`", "docs/evidence.md")
+				require.True(t, bytes.Contains(document, []byte("`"+full+"`")), "docs/evidence.md does not explain %s", full)
 				check(full, below)
 			}
 		case []any:

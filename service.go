@@ -148,6 +148,7 @@ func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.O
 	o := nydusimage.Options{
 		Mirrors:   trivy.RegistryMirrors,
 		PlainHTTP: s.ours.plainHTTP,
+		Twin:      s.ours.twin,
 		Platform:  trivy.Platform.Platform,
 		Traffic:   &s.traffic,
 		Notice:    func(line string) { log.Info(line) },

@@ -60,6 +60,9 @@ type Options struct {
 	Platform *v1.Platform
 	// Metadata, if not nil, keeps bootstraps from one call to the next.
 	Metadata *MetadataCache
+	// Twin reads, for an image that is not Nydus, the Nydus image that names it as
+	// its subject.
+	Twin bool
 	// Traffic, if not nil, counts requests and bytes.
 	Traffic *Traffic
 	// Notice, if not nil, is told what a person should know, a line each.
@@ -83,6 +86,9 @@ type Image struct {
 	// Digest is that of the Nydus manifest.
 	Digest   v1.Hash
 	Manifest *v1.Manifest
+	// TwinOf is the image that was asked for, of which this one says that it is
+	// the twin (Options.Twin); else zero.
+	TwinOf v1.Hash
 	// Config is the image's configuration as the source image had it: without
 	// the history entry and the diff ID that the converter appended.
 	Config *v1.ConfigFile
@@ -140,10 +146,31 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 		return nil, err
 	}
 	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where}
-	if err := image.read(ctx, doc, target); err != nil {
+	err = image.read(ctx, doc, target)
+	var plain *NotNydusError
+	if o.Twin && errors.As(err, &plain) {
+		err = image.readTwin(ctx, doc.Digest, plain, &o)
+	}
+	if err != nil {
 		return nil, errors.Join(err, image.Close())
 	}
 	return image, nil
+}
+
+// readTwin reads the Nydus twin of an image that turned out to be another.
+func (i *Image) readTwin(ctx context.Context, of v1.Hash, plain *NotNydusError, o *Options) error {
+	doc, err := twin(ctx, i.store, of)
+	if errors.Is(err, errNoTwin) {
+		plain.Reason += "; " + err.Error()
+		return plain
+	}
+	if err != nil {
+		return err
+	}
+	o.notice("scanning %s, which says that it is the Nydus twin of %s: nothing proves that", doc.Digest, of)
+	i.TwinOf = of
+	i.Descriptor = doc.Descriptor
+	return i.read(ctx, doc, plain.Target)
 }
 
 // Close frees what reading the image has taken.

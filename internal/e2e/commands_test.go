@@ -51,11 +51,17 @@ type process struct {
 
 func start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
+	p := prepare(t, name, args...)
+	require.NoError(t, p.Start())
+	return p
+}
+
+func prepare(t testing.TB, name string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(built(t, name), args...)}
 	p.Dir = t.TempDir()
 	p.Env = append(os.Environ(), "HOME="+p.Dir, "XDG_CONFIG_HOME="+p.Dir, "XDG_RUNTIME_DIR="+p.Dir, "DOCKER_CONFIG="+p.Dir)
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.stdout, &p.stderr
-	require.NoError(t, p.Start())
 	return p
 }
 
