@@ -68,8 +68,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				},
 			},
 			{
-				Name:  "version",
-				Usage: "print the version of the plugin and of the Trivy inside",
+				Name:            "version",
+				Usage:           "print the version of the plugin and of the Trivy inside",
+				SkipFlagParsing: true, // Trivy's global flags mean nothing here
 				Action: func(*cli.Context) error {
 					return printVersion(stdout)
 				},

@@ -76,6 +76,9 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 		return tscan.Service{}, nil, ourError{fmt.Errorf("--require-nydus: %w", err)}
 	case errors.As(err, &plain):
 		log.Info(fmt.Sprintf("%s; scanning it as trivy image does", plain))
+		if s.ours.evidence != "" {
+			log.Warn("There is no evidence for an image that is not Nydus")
+		}
 		return s.assemble(ctx, config, s.plainArtifact(ctx, config, plain))
 	case err != nil:
 		return tscan.Service{}, nil, ourError{err}
@@ -191,9 +194,13 @@ func (s *service) closingLine() {
 	case e.Scan.Chunks == 0:
 		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
 	}
-	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s) in %d requests, %.1f s; %s\n",
+	in := ""
+	if e.Traffic.Requests > 0 { // none for a layout on this machine
+		in = fmt.Sprintf(" in %d requests", e.Traffic.Requests)
+	}
+	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s)%s, %.1f s; %s\n",
 		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size),
-		e.Traffic.Requests, e.Seconds, verified)
+		in, e.Seconds, verified)
 }
 
 // size is what a full download of the image would take.

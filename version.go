@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"github.com/aquasecurity/trivy/pkg/version/app"
 )
@@ -20,7 +21,7 @@ func trivyVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dep := range info.Deps {
 			if dep.Path == "github.com/aquasecurity/trivy" {
-				return dep.Version
+				return strings.TrimPrefix(dep.Version, "v")
 			}
 		}
 	}

@@ -187,7 +187,7 @@ func (i *Image) Close() error {
 // target names there.
 func find(ctx context.Context, target string, o *Options) (store, *document, name.Reference, error) {
 	if IsPath(target) {
-		where, doc, err := openLayout(ctx, target)
+		where, doc, err := openLayout(ctx, target, o.Traffic)
 		return where, doc, nil, err
 	}
 	reference, err := parseReference(target, o)

@@ -21,7 +21,10 @@ const (
 )
 
 // A layout is a [store]: an OCI image layout.
-type layout struct{ files layoutFiles }
+type layout struct {
+	files   layoutFiles
+	traffic *Traffic // may be nil
+}
 
 // layoutFiles are the files of an OCI layout, in a folder or in an archive.
 type layoutFiles interface {
@@ -36,7 +39,7 @@ type extent struct {
 }
 
 // openLayout opens "path", "path:tag" or "path@digest".
-func openLayout(ctx context.Context, target string) (*layout, *document, error) {
+func openLayout(ctx context.Context, target string, traffic *Traffic) (*layout, *document, error) {
 	path, selector := target, ""
 	if _, err := os.Stat(target); errors.Is(err, fs.ErrNotExist) {
 		path, selector = splitPath(target)
@@ -45,7 +48,7 @@ func openLayout(ctx context.Context, target string) (*layout, *document, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	l := &layout{files}
+	l := &layout{files, traffic}
 	raw, err := l.index(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the OCI layout %s: %w: %w", path, ErrInvalid, err)
@@ -84,7 +87,7 @@ func (l *layout) index(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("%s of %d bytes is over the limit of %d", layoutIndex, where.size, maxManifest)
 	}
 	raw := make([]byte, where.size)
-	return raw, (&fileSource{l.files, layoutIndex, where.size}).ReadRange(ctx, raw, 0)
+	return raw, (&fileSource{l.files, layoutIndex, where.size, l.traffic}).ReadRange(ctx, raw, 0)
 }
 
 // selectEntry finds the entry of a layout's index that ":tag" or "@digest"
@@ -121,5 +124,5 @@ func (l *layout) blob(d v1.Descriptor) (blob.Source, error) {
 	if d.Digest.Algorithm != "sha256" {
 		return nil, fmt.Errorf("blob %s: only sha256 digests are read: %w", d.Digest, ErrInvalid)
 	}
-	return &fileSource{l.files, "blobs/sha256/" + d.Digest.Hex, d.Size}, nil
+	return &fileSource{l.files, "blobs/sha256/" + d.Digest.Hex, d.Size, l.traffic}, nil
 }

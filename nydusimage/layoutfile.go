@@ -27,6 +27,8 @@ type fileSource struct {
 	files layoutFiles
 	name  string
 	size  int64 // as the manifest gives it
+	// traffic, if not nil, counts what is read, which is no request.
+	traffic *Traffic
 }
 
 func (f *fileSource) Size() int64 { return f.size }
@@ -37,6 +39,9 @@ func (f *fileSource) ReadRange(ctx context.Context, p []byte, off int64) error {
 	}
 	if err := f.read(p, off); err != nil {
 		return fmt.Errorf("read %d bytes at %d of %s: %w: %w", len(p), off, f.name, blob.ErrIncomplete, err)
+	}
+	if f.traffic != nil {
+		f.traffic.bytes.Add(int64(len(p)))
 	}
 	return nil
 }

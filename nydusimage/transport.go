@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Traffic counts what was asked of registries and token services, and what
-// came. It is safe for concurrent use.
+// Traffic counts what was asked of registries and token services and what came,
+// or what was read of an OCI layout. It is safe for concurrent use.
 type Traffic struct {
 	requests atomic.Int64
 	bytes    atomic.Int64
@@ -19,7 +19,7 @@ type Traffic struct {
 // Requests is the number of HTTP requests sent so far.
 func (t *Traffic) Requests() int64 { return t.requests.Load() }
 
-// Bytes is the number of bytes of answers' bodies received so far.
+// Bytes is the number of bytes of answers' bodies, or of files, so far.
 func (t *Traffic) Bytes() int64 { return t.bytes.Load() }
 
 // Count wraps a transport so that its traffic is counted.
