@@ -22,7 +22,7 @@ EXE := $(shell go env GOEXE)
 SOURCES := $(shell find . -name '*.go' ! -name '*_test.go' ! -path './bin/*' ! -path './dist/*') go.mod go.sum Makefile
 
 # The packages without Trivy, which the race detector builds in a minute.
-LIBRARIES := ./rafs ./blob ./nydusimage ./nydusmount ./internal/testimage ./internal/testregistry
+LIBRARIES := ./rafs ./blob ./nydusimage ./nydusmount ./consistency ./internal/testimage ./internal/testregistry
 
 # Trivy is not to leave this machine in the demo.
 OFFLINE := --skip-db-update --skip-java-db-update --offline-scan --skip-check-update --skip-version-check --disable-telemetry
@@ -105,13 +105,17 @@ test: ## install the tools, then run everything: some 40 minutes on a fresh mach
 	$(call step,build,$(MAKE) --no-print-directory build trivy archive)
 	$(call step,lint,$(MAKE) --no-print-directory lint)
 	$(call step,tests,go test -count=1 -timeout 20m ./...)
-	$(call step,race detector,$(MAKE) --no-print-directory race)
+	$(call step,race detector,$(MAKE) --no-print-directory race-libraries)
 	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
 	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
-	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=3s)
+	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=20000x)
 
 .PHONY: race
-race: ## the tests of the packages without Trivy under the race detector (needs a C compiler)
+race: tools build trivy archive ## all tests under the race detector (needs a C compiler; builds Trivy once more)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 40m ./...
+
+.PHONY: race-libraries
+race-libraries: ## those of the packages without Trivy
 	CGO_ENABLED=1 go test -race -count=1 -timeout 20m $(LIBRARIES)
 
 # foreign-OS_ARCH builds and vets for a platform that is not this one.
@@ -128,7 +132,7 @@ fuzz: ## run each Fuzz target for FUZZTIME
 .PHONY: bench
 bench: build trivy ## benchmarks of the readers, and bytes, requests and seconds beside trivy image
 	go test -run '^$$' -bench . -benchmem ./rafs ./blob
-	BENCH=1 go test -count=1 -run '^TestBench$$' ./internal/e2e
+	BENCH=1 go test -v -count=1 -run '^TestBench$$' ./internal/e2e
 
 .PHONY: testdata
 testdata: tools ## make testdata/demo anew, with the packages that Debian has today
@@ -137,6 +141,11 @@ testdata: tools ## make testdata/demo anew, with the packages that Debian has to
 .PHONY: readme
 readme: ## make the outputs in README.md anew
 	go test -count=1 -run '^TestReadme$$' . -update
+
+# The mechanical part of an update: go.mod, from the new Trivy's own, and what names the version. Then make test.
+.PHONY: bump-trivy
+bump-trivy: ## build in another Trivy: make bump-trivy VERSION=0.75.0
+	scripts/bump-trivy.sh '$(VERSION)'
 
 .PHONY: clean
 clean: ## remove bin/ and dist/
