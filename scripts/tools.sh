@@ -44,3 +44,5 @@ if [[ ! -x $nydus/bin/nydus-image || ! -x $nydus/bin/nydusd ]]; then
 fi
 debian_package docker-registry docker-registry
 debian_package redis-server redis-server
+debian_package curl curl
+debian_package jq jq
