@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -39,11 +41,7 @@ func explain(err error) string {
 	if errors.As(err, &inner) {
 		err = inner.error
 	}
-	line := "error: " + oneLine(err.Error())
-	if hint := hint(err); hint != "" {
-		line += "\nhint: " + hint
-	}
-	return line
+	return "error: " + oneLine(err.Error()) + "\nhint: " + hint(err)
 }
 
 func hint(err error) string {
@@ -51,9 +49,12 @@ func hint(err error) string {
 	var plain *nydusimage.NotNydusError
 	var wrong usageError
 	var badName *name.ErrBadName
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &wrong):
 		return "see trivy nydus scan --help"
+	case errors.As(err, &certificate):
+		return "give the authority of the registry's certificate with --cacert, or do without its verification with --insecure"
 	case errors.Is(err, nydusimage.ErrPlatform):
 		return "choose one of these with --platform"
 	case errors.Is(err, nydusimage.ErrUnauthorized):
@@ -76,12 +77,18 @@ func hint(err error) string {
 		return "give more time with --timeout"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens there: check the registry's name and port"
+	case errors.Is(err, nydusmount.ErrMountPoint):
+		return "give an empty folder at which nothing is mounted"
+	case errors.As(err, &read) && errors.Is(err, nydusmount.ErrNydusd):
+		return "try again; there is no report"
 	case errors.Is(err, blob.ErrIncomplete), errors.As(err, &read):
 		return "the registry did not give all bytes: try again; there is no report"
+	case errors.Is(err, nydusmount.ErrNydusd), errors.Is(err, nydusmount.ErrRefused):
+		return "a scan with --mount native needs no nydusd"
 	case errors.Is(err, fs.ErrNotExist):
 		return "check the path"
 	}
-	return ""
+	return "run it again with --debug to see what came before"
 }
 
 // oneLine makes text safe for a terminal: names in an image can hold control

@@ -22,6 +22,9 @@ type meter struct {
 	once    sync.Once
 }
 
+// defaultWidth is that of a terminal that does not say.
+const defaultWidth = 80
+
 // newMeter returns nil where nobody watches.
 func newMeter(stderr io.Writer, options flag.Options, traffic *nydusimage.Traffic, size int64) *meter {
 	file, ok := stderr.(*os.File)
@@ -30,6 +33,9 @@ func newMeter(stderr io.Writer, options flag.Options, traffic *nydusimage.Traffi
 	}
 	bar := pb.ProgressBarTemplate(`{{counters . }} files {{bar . }} {{string . "read"}}`).New(0)
 	bar.SetWriter(stderr)
+	if width, _, err := term.GetSize(int(file.Fd())); err != nil || width <= 0 {
+		bar.SetWidth(defaultWidth)
+	}
 	return &meter{bar: bar, traffic: traffic, size: size}
 }
 
