@@ -45,7 +45,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:      "trivy nydus",
 		Usage:     "scan Nydus container images",
-		UsageText: "trivy nydus [scan] [flags] IMAGE\ntrivy nydus version",
+		UsageText: "trivy nydus [scan] [flags] IMAGE\ntrivy nydus mount [flags] IMAGE FOLDER\ntrivy nydus version",
 		Description: "Scans a Nydus image where it lies, in a registry or an OCI layout, with the findings that\n" +
 			"`trivy image` gives on the OCI image it was made from. Only the bytes that Trivy's analyzers\n" +
 			"ask for are fetched, and each is verified. All flags of `trivy image` work:\n" +

@@ -33,13 +33,14 @@ type nydusOptions struct {
 	requireLayers bool
 	refsFrom      string
 	twin          bool
+	nydusd        nydusdOptions
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {
 	return &nydusFlagGroup{
 		Mount: &flag.Flag[string]{
 			Name: "mount", ConfigName: "nydus.mount", Default: mountNative,
-			Usage: "how to read the image: native, in this process",
+			Usage: "how to read the image: native, in this process, or nydusd, through a nydusd that is started for it",
 		},
 		Evidence: &flag.Flag[string]{
 			Name: "evidence", ConfigName: "nydus.evidence",

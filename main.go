@@ -11,10 +11,15 @@ import (
 
 	xos "github.com/aquasecurity/trivy/pkg/x/os"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+
 	_ "modernc.org/sqlite" // the RPM and Java databases are SQLite files
 )
 
 func main() {
+	if code, is := nydusmount.Watcher(os.Args[1:]); is {
+		os.Exit(code)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)

@@ -37,7 +37,8 @@ func scan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
 	ours := newNydusFlagGroup()
-	flags := imageFlags(globals, ours)
+	nydusd := newNydusdFlagGroup()
+	flags := append(imageFlags(globals, ours), nydusd)
 	cmd := newCobra()
 	cmd.Use = "trivy nydus [scan] [flags] IMAGE..."
 	cmd.Short = "Scan a Nydus image"
@@ -61,7 +62,11 @@ func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 		if err != nil {
 			return usage("read the flags: %w", err)
 		}
-		return runScan(cmd.Context(), options, ours.options(), args, stdout, stderr)
+		values := ours.options()
+		if values.nydusd, err = nydusd.options(); err != nil {
+			return err
+		}
+		return runScan(cmd.Context(), options, values, args, stdout, stderr)
 	}
 	globals.AddFlags(cmd)
 	flags.AddFlags(cmd)
@@ -208,14 +213,21 @@ func checkOptions(options flag.Options, ours nydusOptions, targets []string) err
 	switch {
 	case options.ExitCode == exitIncomplete || options.ExitOnEOL == exitIncomplete:
 		return usage("exit code %d says that a scan could not be completed: choose another for --exit-code and --exit-on-eol", exitIncomplete)
-	case ours.mount == mountNydusd:
-		return usage("--mount nydusd is not there yet: leave it out to read the image natively")
 	case !slices.Contains([]string{mountNative, mountNydusd}, ours.mount):
-		return usage("--mount %s: only native is there", ours.mount)
+		return usage("--mount %s: there are native and nydusd", ours.mount)
+	case ours.mount == mountNydusd && ours.requireLayers:
+		return usage("--require-layers: nydusd shows the merged image only: scan with --mount native")
 	case len(targets) == 0 && !noScan:
 		return usage("name an image to scan: trivy nydus [flags] IMAGE")
 	case len(targets) > 1 && options.Format != types.FormatJSON:
 		return usage("several images give one JSON report a line: add --format json")
+	}
+	if ours.mount == mountNydusd {
+		for _, target := range targets {
+			if err := ours.nydusd.checkTarget(options, target); err != nil {
+				return err
+			}
+		}
 	}
 	if options.ServerAddr != "" && options.Scanners.AnyEnabled(types.MisconfigScanner, types.SecretScanner) {
 		log.Warn("Misconfigurations and secrets are looked for on the client's side, not by the server")

@@ -43,11 +43,17 @@ type service struct {
 
 	image    *nydusimage.Image
 	artifact *artifact.Artifact // nil for an image that is not Nydus
+	mount    *nydusmount.Mount  // nil until it is needed
 }
 
 // close frees what the scan has taken.
 func (s *service) close() {
 	s.meter.stop()
+	if s.mount != nil {
+		if err := s.mount.Close(); err != nil {
+			log.Warn("Failed to unmount the image", log.Err(err))
+		}
+	}
 	if s.image != nil {
 		if err := s.image.Close(); err != nil {
 			log.Debug("Failed to close the image", log.Err(err))
@@ -90,15 +96,25 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			return nil, nil, err
 		}
 		s.meter = newMeter(s.stderr, s.options, &s.traffic, size(img))
-		open := func(ctx context.Context) (*nydusmount.Mount, error) { return nydusmount.Native(ctx, img) }
-		s.artifact = artifact.New(img, open, c, analyzers, artifact.Options{
+		s.artifact = artifact.New(img, s.openMount, c, analyzers, artifact.Options{
 			Name:          config.Target,
+			Mount:         s.ours.mount,
 			RequireLayers: s.ours.requireLayers,
 			Warn:          func(line string) { log.Warn(line) },
 			Progress:      s.meter.update,
 		})
 		return scanned{s.artifact, s}, func() {}, nil
 	})
+}
+
+// openMount mounts the image as --mount says.
+func (s *service) openMount(ctx context.Context) (m *nydusmount.Mount, err error) {
+	if s.ours.mount == mountNydusd {
+		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
+	} else {
+		s.mount, err = nydusmount.Native(ctx, s.image)
+	}
+	return s.mount, err
 }
 
 // A scanned artifact marks its errors as ours. What Trivy itself asks a registry
@@ -193,6 +209,9 @@ func (s *service) closingLine() {
 		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
 	case e.Scan.Chunks == 0:
 		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
+	}
+	if s.ours.mount == mountNydusd && e.Scan.SBOM == "" {
+		verified = nydusdLine(e)
 	}
 	in := ""
 	if e.Traffic.Requests > 0 { // none for a layout on this machine

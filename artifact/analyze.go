@@ -135,7 +135,7 @@ func place(i *item) dataPlace {
 		return dataPlace{}
 	}
 	first := &i.chunks[0]
-	return dataPlace{i.file.view.Data.BlobID(first.Blob), first.CompressedOffset}
+	return dataPlace{i.file.view.BlobID(first.Blob), first.CompressedOffset}
 }
 
 // analyze runs the analyzers on the items and waits for them.
@@ -157,7 +157,7 @@ func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
 	for _, i := range b.items {
 		chunks = append(chunks, i.chunks...)
 	}
-	release, err := b.view.Data.Load(ctx, chunks)
+	release, err := b.view.Load(ctx, chunks)
 	defer release()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -184,6 +184,9 @@ func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
 // held, so that nothing is fetched again. What was only given up because another
 // request failed is not a cause.
 func (a *Artifact) recordLoad(b batch) {
+	if b.view.Data == nil {
+		return
+	}
 	for _, i := range b.items {
 		for n := range i.chunks {
 			if _, err := b.view.Data.ReadChunk(&i.chunks[n]); err != nil && !errors.Is(err, context.Canceled) {

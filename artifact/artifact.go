@@ -72,6 +72,9 @@ func NewAnalyzers(option artifact.Option) (*Analyzers, error) {
 type Options struct {
 	// Name is what reports call the image: what the user gave.
 	Name string
+	// Mount names the way in which the image is mounted. Records of one way are
+	// not taken for those of another.
+	Mount string
 	// RequireLayers refuses an image of which the hidden files are not known.
 	RequireLayers bool
 	// Warn, if not nil, is told what a person should know, a line each.
@@ -223,7 +226,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
 		return r, err
 	}
-	a.fillEvidence(cut.notes, missing)
+	a.fillEvidence(ctx, cut.notes, missing)
 	r.Evidence = a.evidence
 	return r, nil
 }

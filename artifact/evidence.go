@@ -1,5 +1,11 @@
 package artifact
 
+import (
+	"context"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+)
+
 // Evidence says what a scan read and what it was verified against. It is the
 // artifact's part of the document that --evidence writes (docs/evidence.md).
 type Evidence struct {
@@ -21,6 +27,12 @@ type Evidence struct {
 	// ChunksAgain is how many of the chunks were needed a second time after they
 	// had been given up for want of memory.
 	ChunksAgain int64 `json:"chunksDecodedAgain"`
+	// Verified says how far the bytes of the files were verified.
+	Verified nydusmount.Verification `json:"verified,omitempty"`
+	// NydusdRequests and NydusdBytes are what nydusd read of the image's backend,
+	// compressed bytes, by its own account (--mount nydusd).
+	NydusdRequests int64 `json:"nydusdRequests,omitempty"`
+	NydusdBytes    int64 `json:"nydusdBytes,omitempty"`
 }
 
 // SliceEvidence is how one layer's slice was read.
@@ -39,7 +51,7 @@ type SliceEvidence struct {
 // Evidence returns what the scan read. It is complete after Inspect.
 func (a *Artifact) Evidence() Evidence { return a.evidence }
 
-func (a *Artifact) fillEvidence(notes, missing []string) {
+func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	fresh := make(map[string]bool, len(missing))
 	for _, key := range missing {
 		fresh[key] = true
@@ -64,5 +76,7 @@ func (a *Artifact) fillEvidence(notes, missing []string) {
 	}
 	stats := a.mount.Stats()
 	e.Chunks, e.ChunkBytes, e.ChunksAgain = stats.Chunks, stats.Bytes, stats.ChunksAgain
+	e.Verified = a.mount.Verified
+	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
 	a.evidence = e
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/aquasecurity/trivy/pkg/cache"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 )
 
 const (
@@ -26,9 +28,9 @@ func (a *Artifact) imageKey() (string, error) {
 }
 
 // sliceKey is the cache key of a slice's result. It covers all that the result
-// depends on: the blob, the files that are read and whether the image shows
-// them, what of the result belongs to the image, and, through Trivy's own
-// function, analyzers and options.
+// depends on: the blob, the files that are read, whether the image shows
+// them and how far they are verified, what of the result belongs to the image,
+// and, through Trivy's own function, analyzers and options.
 func (a *Artifact) sliceKey(w *work) (string, error) {
 	layer := a.image.Layers[w.layer]
 	files, err := digestFiles(w.files)
@@ -41,10 +43,12 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		Base, LayerTree         bool
 		Size                    int64
 		FileChecksum            bool
+		Verified                nydusmount.Verification
 	}{
 		Blob: hash(layer.Digest), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
 		Files: files, Base: w.base, LayerTree: w.tree, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
+		Verified:     a.mount.Verified,
 	})
 	if err != nil {
 		return "", err

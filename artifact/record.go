@@ -22,14 +22,15 @@ type record struct {
 	Evidence     Evidence
 }
 
-// recordName covers all that the keys depend on: the manifest, the analyzers
-// and the options.
+// recordName covers all that the keys depend on: the manifest, the way in which
+// it is mounted, the analyzers and the options.
 func (a *Artifact) recordName() (string, error) {
 	parts, err := json.Marshal(struct {
 		Manifest     string
+		Mount        string
 		Config       any
 		FileChecksum bool
-	}{hash(a.image.Digest), a.config.AnalyzerVersions(), a.option.FileChecksum})
+	}{hash(a.image.Digest), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
 	if err != nil {
 		return "", err
 	}
@@ -72,6 +73,7 @@ func (a *Artifact) use(r *record) error {
 	}
 	a.evidence = r.Evidence
 	a.evidence.FilesRead, a.evidence.Chunks, a.evidence.ChunkBytes, a.evidence.ChunksAgain = 0, 0, 0, 0
+	a.evidence.NydusdRequests, a.evidence.NydusdBytes = 0, 0
 	for i := range a.evidence.Slices {
 		a.evidence.Slices[i].FromCache = true
 	}

@@ -87,6 +87,10 @@ func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 
 // overlay applies the layers' trees, and returns nil where they cannot be used.
 func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
+	if m.NoLayers != "" {
+		c.notes = append(c.notes, m.NoLayers+": files that a later layer deleted or replaced are not scanned")
+		return nil, nil
+	}
 	if !m.LayerTrees() {
 		missing := 0
 		for _, l := range m.Layers {
@@ -123,9 +127,9 @@ func byBlob(m *nydusmount.Mount) func(string, []rafs.Chunk) (int, error) {
 		if len(chunks) == 0 {
 			return 0, nil
 		}
-		layer, ok := layers[m.Merged.Data.BlobID(chunks[0].Blob)]
+		layer, ok := layers[m.Merged.BlobID(chunks[0].Blob)]
 		if !ok {
-			return 0, fmt.Errorf("%s: its data lies in blob %s, which is no layer of the manifest", name, m.Merged.Data.BlobID(chunks[0].Blob))
+			return 0, fmt.Errorf("%s: its data lies in blob %s, which is no layer of the manifest", name, m.Merged.BlobID(chunks[0].Blob))
 		}
 		return layer, nil
 	}

@@ -30,6 +30,8 @@ const (
 type Bootstrap struct {
 	// Tree is the merged tree of the image.
 	Tree *rafs.Tree
+	// File is the file that Tree was opened from.
+	File []byte
 	// Metas are the blob.meta files, by blob ID.
 	Metas map[string][]byte
 }
@@ -73,7 +75,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 	if err != nil {
 		return nil, err
 	}
-	return &Bootstrap{Tree: tree, Metas: metas}, nil
+	return &Bootstrap{Tree: tree, File: boot, Metas: metas}, nil
 }
 
 // uncompressed tells gzip, zstd and plain tar by their first bytes: media types

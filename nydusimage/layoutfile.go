@@ -33,6 +33,12 @@ type fileSource struct {
 
 func (f *fileSource) Size() int64 { return f.size }
 
+// Path is that of the blob's own file; false where it lies in an archive.
+func (f *fileSource) Path() (string, bool) {
+	dir, ok := f.files.(folder)
+	return filepath.Join(string(dir), filepath.FromSlash(f.name)), ok
+}
+
 func (f *fileSource) ReadRange(ctx context.Context, p []byte, off int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -22,6 +23,9 @@ type registry struct {
 	repository name.Repository
 	transport  http.RoundTripper // *transport.Wrapper: authenticated
 	notice     func(string)
+	// What it was logged in with, for Access.
+	auth   authn.Authenticator
+	scheme *atomic.Value // of the host's last answer
 }
 
 // openRegistry resolves a reference on its mirrors and its own host, in that
@@ -95,12 +99,13 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 	if o.Traffic != nil {
 		base = o.Traffic.Count(base)
 	}
-	base = retry(GuardPlainHTTP(base, host.RegistryStr(), o.PlainHTTP))
+	scheme := new(atomic.Value)
+	base = retry(GuardPlainHTTP(noteScheme(base, host.RegistryStr(), scheme), host.RegistryStr(), o.PlainHTTP))
 	authenticated, err := transport.NewWithContext(ctx, host, auth, base, []string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, err
 	}
-	return &registry{repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) }}, nil
+	return &registry{repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) }, auth: auth, scheme: scheme}, nil
 }
 
 // manifest implements [store].

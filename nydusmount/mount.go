@@ -2,30 +2,77 @@
 // the whole image, and the tree of each layer as its blob carries it.
 //
 // [Native] opens the image in this process. No tree is read ahead; a file's
-// bytes are fetched when it is read, or when [View.Data] is told to load them.
+// bytes are fetched when it is read, or when [View.Load] is told to load them.
+// [Nydusd] lets the real nydusd serve the files' bytes over FUSE.
 package nydusmount
 
 import (
 	"context"
+	"io"
+	"io/fs"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
+// A File is an opened file of an image.
+type File interface {
+	io.ReadSeeker
+	io.ReaderAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+}
+
 // A View is a tree and the data of its files.
 type View struct {
 	*rafs.Tree
-	Data *blob.TreeReader
+	// Data gives chunks. It is nil where another process gives the files' bytes.
+	Data rafs.ChunkReader
+
+	source source
 }
 
-// Open opens a file of the tree under the name that its errors use. It costs
+// A source is where the bytes of a tree's files come from.
+type source interface {
+	// open gives a file; what is wrong with it may show when it is read.
+	open(name string, inode rafs.Inode) File
+	// load gets chunks before they are read. release must be called also after
+	// an error.
+	load(ctx context.Context, chunks []rafs.Chunk) (release func(), err error)
+	// blobID is the ID of the blob at an index of the tree's blob table.
+	blobID(index int) string
+}
+
+// Open opens a file of the tree by its path, which its errors use, too. It costs
 // nothing until the file is read.
-func (v *View) Open(name string, inode rafs.Inode) *rafs.File {
-	return inode.Open(name, v.Data)
+func (v *View) Open(name string, inode rafs.Inode) File { return v.source.open(name, inode) }
+
+// Load gets chunks, in few requests, and holds them until release is called;
+// release must be called also after an error. Where another process reads the
+// image it does nothing.
+func (v *View) Load(ctx context.Context, chunks []rafs.Chunk) (release func(), err error) {
+	return v.source.load(ctx, chunks)
 }
 
-// A Mount is an image with its trees open.
+// BlobID returns the ID of the blob with the given index in the tree's blob
+// table.
+func (v *View) BlobID(index int) string { return v.source.blobID(index) }
+
+// A Verification says how far the files' bytes are verified. It is part of the
+// key under which results are cached, so that none is taken for a better one.
+type Verification string
+
+const (
+	// Verified: each chunk is compared with its digest, in this process.
+	Verified Verification = "verified"
+	// VerifiedByNydusd: nydusd compares each chunk with its digest.
+	VerifiedByNydusd Verification = "verified by nydusd"
+	// NotVerified: nobody compares the bytes with a digest.
+	NotVerified Verification = "not verified: nydusd does not verify RAFS v6 data"
+)
+
+// A Mount is an image with its trees open. It must be closed.
 type Mount struct {
 	Image *nydusimage.Image
 	// Merged is the tree of the whole image, vouched for by the manifest.
@@ -33,12 +80,39 @@ type Mount struct {
 	// Layers are the trees of the image's layers, bottom first. The manifest
 	// does not vouch for them. nil stands for a layer whose blob carries none.
 	Layers []*View
+	// NoLayers says why Layers holds nil only, where that is not for the blobs.
+	NoLayers string
+	// Verified says how far the bytes of Merged's files are verified.
+	Verified Verification
 
-	reader *blob.Reader
+	reader *blob.Reader // nil with nydusd
+	daemon *Daemon      // nil without nydusd
 }
 
-// Stats says what reading the image has cost so far.
-func (m *Mount) Stats() blob.Stats { return m.reader.Stats() }
+// Stats says what reading the image in this process has cost so far.
+func (m *Mount) Stats() blob.Stats {
+	if m.reader == nil {
+		return blob.Stats{}
+	}
+	return m.reader.Stats()
+}
+
+// Traffic says what nydusd has read of the image's backend so far; zero where
+// there is no nydusd.
+func (m *Mount) Traffic(ctx context.Context) (requests, bytes int64) {
+	if m.daemon == nil {
+		return 0, 0
+	}
+	return m.daemon.Traffic(ctx)
+}
+
+// Close ends the mount, and with it the reads of its files.
+func (m *Mount) Close() error {
+	if m.daemon == nil {
+		return nil
+	}
+	return m.daemon.Close()
+}
 
 // LayerTrees says whether all layers carry a tree of their own.
 func (m *Mount) LayerTrees() bool {
@@ -48,9 +122,4 @@ func (m *Mount) LayerTrees() bool {
 		}
 	}
 	return true
-}
-
-// view opens a tree's data; self is the ID of the blob that carries the tree.
-func (m *Mount) view(ctx context.Context, tree *rafs.Tree, self string) *View {
-	return &View{Tree: tree, Data: m.reader.Tree(ctx, tree.Blobs(), self)}
 }

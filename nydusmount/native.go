@@ -37,7 +37,7 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	for i := range image.Layers {
 		sources[image.Layers[i].BlobID()] = image.Layers[i].Source
 	}
-	m := &Mount{Image: image, Layers: make([]*View, len(image.Layers)), reader: blob.NewReader(sources)}
+	m := &Mount{Image: image, Layers: make([]*View, len(image.Layers)), Verified: Verified, reader: blob.NewReader(sources)}
 	bootstrap, err := image.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
@@ -77,6 +77,23 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	}
 	return m, m.checkChunkTables(metas, bootstrap.Metas)
 }
+
+// view opens a tree's data; self is the ID of the blob that carries the tree.
+func (m *Mount) view(ctx context.Context, tree *rafs.Tree, self string) *View {
+	chunks := m.reader.Tree(ctx, tree.Blobs(), self)
+	return &View{Tree: tree, Data: chunks, source: chunkSource{chunks}}
+}
+
+// A chunkSource makes files of the chunks that this process reads.
+type chunkSource struct{ chunks *blob.TreeReader }
+
+func (s chunkSource) open(name string, inode rafs.Inode) File { return inode.Open(name, s.chunks) }
+
+func (s chunkSource) load(ctx context.Context, chunks []rafs.Chunk) (func(), error) {
+	return s.chunks.Load(ctx, chunks)
+}
+
+func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 
 // readTail reads what follows a blob's data: blob.meta, if b has one, and the
 // layer's own tree, nil if the blob carries none. b is the blob's entry in the

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/stretchr/testify/require"
 
@@ -15,45 +16,89 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
 )
 
-// TestSameReportAsTrivyImage scans an image with Trivy and its Nydus twins with
-// the plugin, with every scanner, and compares the JSON reports whole but for
-// what docs/parity.md lists.
+// everything are the scanners, and the flags that add most to a report.
+var everything = slices.Concat(allScanners, []string{"--image-config-scanners", "misconfig,secret"})
+
+// parityImages are the images whose reports are compared, and what Trivy itself
+// must find in them, so that there is something to compare.
+var parityImages = []struct {
+	spec     func(testing.TB) testimage.Spec
+	expected []string
+}{
+	{testimage.Debian, []string{"Packages", "Vulnerabilities", "Licenses"}},
+	{testimage.DebianApp, []string{"Packages", "Vulnerabilities", "Secrets", "Licenses"}},
+	{testimage.SecretCmd, []string{"Secrets"}},
+	{testimage.Odd, nil},
+	{testimage.Tiny, []string{"Packages", "Vulnerabilities", "Secrets"}},
+	{testimage.Wheels, []string{"Packages", "Vulnerabilities", "Licenses"}},
+	{testimage.Alpine, []string{"Packages", "Vulnerabilities"}},
+	{testimage.RPM, []string{"Packages", "Vulnerabilities"}},
+	{testimage.NonRoot, []string{"Packages", "Secrets", "Misconfigurations"}},
+	{testimage.Upper, []string{"Packages", "Vulnerabilities", "Secrets"}},
+	{testimage.Links, []string{"Packages", "Vulnerabilities", "Secrets"}},
+}
+
+// TestSameReportAsTrivyImage scans an image and a child of it with Trivy, and
+// their Nydus twins with the plugin: each alone, and each after the other with
+// one cache. It compares the JSON reports whole but for what docs/parity.md
+// lists.
 func TestSameReportAsTrivyImage(t *testing.T) {
 	registry := testregistry.Start(t)
-	all := append(slices.Clone(offline), "--scanners", "vuln,secret,misconfig,license", "--list-all-pkgs",
-		"--image-config-scanners", "misconfig,secret")
-	for _, spec := range []func(testing.TB) testimage.Spec{testimage.Debian, testimage.DebianApp, testimage.SecretCmd, testimage.Odd, testimage.Tiny} {
-		s := spec(t)
-		repository := publish(t, registry, s)
-		want := report(t, "trivy", append([]string{"image", "--cache-dir", cacheDir(t), repository + ":oci"}, all...)...)
-		checkExpected(t, s.Name, want)
-		for _, tag := range []string{"v5", "v6"} {
-			t.Run(s.Name+"/"+tag, func(t *testing.T) {
-				got := report(t, "trivy-nydus", append([]string{"--cache-dir", cacheDir(t), repository + ":" + tag}, all...)...)
-				assertSame(t, want, got)
-			})
-		}
+	for _, image := range parityImages {
+		parent := image.spec(t)
+		t.Run(parent.Name, func(t *testing.T) {
+			t.Parallel()
+			specs := []testimage.Spec{parent, child(t, parent)}
+			var repositories []string
+			var want []map[string]any
+			for _, s := range specs {
+				r := publish(t, registry, s)
+				repositories = append(repositories, r)
+				want = append(want, report(t, "trivy", append([]string{"image", "--cache-dir", cacheDir(t), r + ":oci"}, everything...)...))
+			}
+			for _, kind := range image.expected {
+				require.NotZero(t, count(want[0], kind), "Trivy finds no %s", kind)
+			}
+			for _, tag := range []string{"v5", "v6"} {
+				for _, order := range [][]int{{0, 1}, {1, 0}} {
+					cache := cacheDir(t)
+					for nth, i := range order {
+						t.Run(fmt.Sprintf("%s of %s, %d in cache", tag, specs[i].Name, nth), func(t *testing.T) {
+							got := report(t, "trivy-nydus", append([]string{"--cache-dir", cache, repositories[i] + ":" + tag}, everything...)...)
+							assertSame(t, want[i], got)
+						})
+					}
+				}
+			}
+		})
 	}
 }
 
-// checkExpected makes sure that there is something to be found, by Trivy itself.
-func checkExpected(t *testing.T, name string, report map[string]any) {
+// child is an image on top of another, whose layers are those of a base image by
+// its history.
+func child(t *testing.T, parent testimage.Spec) testimage.Spec {
 	t.Helper()
-	counts := make(map[string]int)
+	config, err := testimage.BuildOCI(t, parent).ConfigFile()
+	require.NoError(t, err)
+	s := parent
+	s.Name += "-child"
+	s.Layers = append(slices.Clone(parent.Layers), testimage.Join(
+		testimage.NodeLayer(t, "minimist@1.2.6"),
+		testimage.Layer{testimage.SecretFile("srv/child/token.env"), testimage.Text("srv/child/note", "nothing to hide\n")},
+	).WithParents())
+	s.History = append(slices.Clone(config.History),
+		v1.History{Created: v1.Time{Time: testimage.DefaultTime}, CreatedBy: "COPY child / # buildkit"},
+		testimage.EmptyHistory(`CMD ["child"]`))
+	return s
+}
+
+// count is how many findings of a kind a report has.
+func count(report map[string]any, kind string) int {
+	n := 0
 	for _, result := range list(report["Results"]) {
-		for _, kind := range []string{"Packages", "Vulnerabilities", "Secrets", "Misconfigurations", "Licenses"} {
-			counts[kind] += len(list(result.(map[string]any)[kind]))
-		}
+		n += len(list(result.(map[string]any)[kind]))
 	}
-	expected := map[string][]string{
-		"debian":     {"Packages", "Vulnerabilities", "Licenses"},
-		"debian-app": {"Packages", "Vulnerabilities", "Secrets", "Licenses"},
-		"secret-cmd": {"Secrets"},
-		"tiny":       {"Packages", "Vulnerabilities", "Secrets"},
-	}
-	for _, kind := range expected[name] {
-		require.NotZero(t, counts[kind], "Trivy finds no %s in %s", kind, name)
-	}
+	return n
 }
 
 // assertSame compares two reports whole, but for what docs/parity.md lists.

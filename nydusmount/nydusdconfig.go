@@ -1,0 +1,175 @@
+package nydusmount
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// BackendTypes are the kinds of places that nydusd can read blobs from.
+var BackendTypes = []string{"registry", "oss", "s3", "localfs"}
+
+// A Backend is where nydusd reads blobs, in its own words
+// (https://github.com/dragonflyoss/nydus/blob/master/docs/nydusd.md).
+type Backend struct {
+	Type   string // one of BackendTypes; "" is none
+	Config json.RawMessage
+}
+
+// ParseBackend reads a backend's configuration, a JSON object.
+func ParseBackend(kind string, config []byte) (Backend, error) {
+	if !slices.Contains(BackendTypes, kind) {
+		return Backend{}, fmt.Errorf("backend type %q is none of %s", kind, strings.Join(BackendTypes, ", "))
+	}
+	var object map[string]any
+	if err := json.Unmarshal(config, &object); err != nil || object == nil {
+		// The error of the decoder could show a part of the credentials.
+		return Backend{}, fmt.Errorf("the configuration of backend %s is not a JSON object", kind)
+	}
+	return Backend{Type: kind, Config: slices.Clone(config)}, nil
+}
+
+const (
+	backendTimeout = 30 // seconds for one request
+	connectTimeout = 10 // seconds
+	backendRetries = 3
+)
+
+type registryConfig struct {
+	Scheme         string `json:"scheme"`
+	Host           string `json:"host"`
+	Repo           string `json:"repo"`
+	Auth           string `json:"auth,omitempty"`
+	SkipVerify     bool   `json:"skip_verify"`
+	Timeout        int    `json:"timeout"`
+	ConnectTimeout int    `json:"connect_timeout"`
+	RetryLimit     int    `json:"retry_limit"`
+}
+
+// inferBackend describes the place that the image came from. Links are the
+// blobs of an OCI layout, which nydusd wants to be named by their IDs.
+func inferBackend(ctx context.Context, image *nydusimage.Image, skipVerify bool) (Backend, map[string]string, error) {
+	access, err := image.Access(ctx)
+	if errors.Is(err, nydusimage.ErrLogin) {
+		return Backend{}, nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if err != nil {
+		return Backend{}, nil, err
+	}
+	if access == nil {
+		return layoutBackend(image)
+	}
+	if image.Reference != nil && access.Host != image.Reference.Context().RegistryStr() {
+		return Backend{}, nil, fmt.Errorf("%w: the image was read from the mirror %s", ErrRefused, access.Host)
+	}
+	c := registryConfig{
+		Scheme: access.Scheme, Host: access.Host, Repo: access.Repository, SkipVerify: skipVerify,
+		Timeout: backendTimeout, ConnectTimeout: connectTimeout, RetryLimit: backendRetries,
+	}
+	if access.Username != "" || access.Password != "" {
+		c.Auth = base64.StdEncoding.EncodeToString([]byte(access.Username + ":" + access.Password))
+	}
+	config, err := json.Marshal(c)
+	return Backend{Type: "registry", Config: config}, nil, err
+}
+
+func layoutBackend(image *nydusimage.Image) (Backend, map[string]string, error) {
+	links := make(map[string]string, len(image.Layers))
+	for i := range image.Layers {
+		layer := &image.Layers[i]
+		file, ok := layer.Source.(interface{ Path() (string, bool) })
+		if !ok {
+			return Backend{}, nil, fmt.Errorf("%w: blob %s is no file", ErrRefused, layer.Digest)
+		}
+		path, ok := file.Path()
+		if !ok {
+			return Backend{}, nil, fmt.Errorf("%w: the image lies in an archive: unpack it to a folder", ErrRefused)
+		}
+		var err error
+		if links[layer.BlobID()], err = filepath.Abs(path); err != nil {
+			return Backend{}, nil, err
+		}
+	}
+	config, err := json.Marshal(map[string]string{"dir": blobsDir})
+	return Backend{Type: "localfs", Config: config}, links, err
+}
+
+type object map[string]any
+
+// nydusdConfig is nydusd's configuration. Without a cache in a folder nydusd
+// 2.2 fetches a chunk anew for each read, and without the folder's name it would
+// write beside the blobs.
+func nydusdConfig(b Backend, validate, prefetch bool) ([]byte, error) {
+	return json.Marshal(object{
+		"device": object{
+			"backend": object{"type": b.Type, "config": b.Config},
+			"cache":   object{"type": "blobcache", "config": object{"work_dir": cacheDir}},
+		},
+		"mode":            "direct",
+		"digest_validate": validate,
+		"iostats_files":   false,
+		"enable_xattr":    true,
+		"fs_prefetch":     object{"enable": prefetch, "prefetch_all": prefetch, "threads_count": 4},
+	})
+}
+
+// public are the fields of backends that hold no secret. All other strings are
+// kept out of messages.
+var public = []string{
+	"scheme", "host", "repo", "dir", "blob_file", "endpoint", "bucket_name", "region", "object_prefix",
+	"blob_url_scheme", "blob_redirected_host",
+}
+
+// secrets lists what must not be shown of the configuration, also in the forms
+// in which nydusd could write it.
+func (b Backend) secrets() []string {
+	var config any
+	if json.Unmarshal(b.Config, &config) != nil {
+		return nil
+	}
+	var found []string
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, value := range v {
+				if !slices.Contains(public, name) {
+					walk(value)
+				}
+			}
+		case []any:
+			for _, value := range v {
+				walk(value)
+			}
+		case string:
+			if len(v) < 4 {
+				return // would blacken every text
+			}
+			found = append(found, v)
+			if plain, err := base64.StdEncoding.DecodeString(v); err == nil {
+				if _, password, ok := strings.Cut(string(plain), ":"); ok && len(password) >= 4 {
+					found = append(found, string(plain), password)
+				}
+			}
+		}
+	}
+	walk(config)
+	// The longest first: one may be a part of another.
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	return found
+}
+
+// redact takes secrets out of a text.
+func redact(text string, secrets []string) string {
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, "***")
+	}
+	return text
+}

@@ -1,0 +1,300 @@
+package nydusmount
+
+import (
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The watcher is a process between the plugin and nydusd: the plugin's own
+// program, run with watcherArgument, in a session of its own. Trivy kills its
+// plugins without notice; the watcher then sees the end of a pipe, and takes
+// nydusd, the mount and the run folder away. nydusd is its child and dies with
+// it.
+const (
+	watcherArgument  = "--watch-nydusd"
+	eventsDescriptor = 3
+	// versionTimeout is how long nydusd may take to say its version.
+	versionTimeout = 10 * time.Second
+	// pollFirst and pollLast are the pauses between looks at a nydusd that starts.
+	pollFirst = 5 * time.Millisecond
+	pollLast  = 100 * time.Millisecond
+	// logTail is how much of nydusd's log an error shows.
+	logTail = 1500
+)
+
+// Watcher runs the watcher if the program's arguments, without its name, ask
+// for it, and returns its exit code. main must call it before anything else.
+func Watcher(args []string) (code int, is bool) {
+	if len(args) != 1 || args[0] != watcherArgument {
+		return 0, false
+	}
+	// nydusd is killed when the thread that started it ends.
+	runtime.LockOSThread()
+	// Nobody may be left to read events.
+	signal.Ignore(unix.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	var j job
+	if err := gob.NewDecoder(os.Stdin).Decode(&j); err != nil {
+		fmt.Fprintln(os.Stderr, watcherArgument, "is for the plugin itself")
+		return 2, true
+	}
+	go func() {
+		// The plugin's end of the pipe closes when it ends, however it ends.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	tell := gob.NewEncoder(os.NewFile(eventsDescriptor, "events"))
+	if err := watch(ctx, &j, func(e event) { _ = tell.Encode(e) }); err != nil {
+		_ = tell.Encode(event{Failed: redact(err.Error(), j.Secrets), OfMountPoint: errors.Is(err, ErrMountPoint)})
+		return 2, true
+	}
+	return 0, true
+}
+
+// watch runs nydusd until ctx ends or nydusd does, which is an error. Whatever
+// happens, nothing is left of it.
+func watch(ctx context.Context, j *job, tell func(event)) (err error) {
+	if err := askVersion(ctx, j.Program); err != nil {
+		return err
+	}
+	base, err := filepath.EvalSymlinks(os.TempDir())
+	if err != nil {
+		return fmt.Errorf("the folder for temporary files: %w", err)
+	}
+	cleanLeftovers(base)
+	run, err := newRunFolder(base)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.remove()) }()
+	point := j.MountPoint
+	if point == "" {
+		point = run.file(mountDir)
+	} else {
+		// Held until the end: two that mount at one folder would hide each other.
+		release, err := claim(point)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	if err := run.prepare(j); err != nil {
+		return fmt.Errorf("fill the run folder: %w", err)
+	}
+	n, err := startNydusd(run, j, point)
+	if err != nil {
+		return err
+	}
+	device := ""
+	defer func() { err = errors.Join(err, n.end(point, device)) }()
+	if device, err = n.ready(ctx, point, j.StartTimeout); err != nil || ctx.Err() != nil {
+		return err
+	}
+	// nydusd has read it.
+	if err := os.Remove(run.file(configFile)); err != nil {
+		return err
+	}
+	record, err := json.Marshal(mountRecord{point, device})
+	if err != nil {
+		return err
+	}
+	if err := run.write(mountFile, record); err != nil {
+		return err
+	}
+	tell(event{Folder: run.path, MountPoint: point})
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.exited:
+		return n.died()
+	}
+}
+
+// askVersion runs nydusd for its version and its options.
+func askVersion(ctx context.Context, program string) error {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	var said [2]string
+	for i, option := range []string{"--version", "--help"} {
+		cmd := exec.CommandContext(ctx, program, option)
+		cmd.Env = cleanEnvironment()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+		cmd.WaitDelay = time.Second // for children of a script
+		out, err := cmd.Output()
+		if err != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				err = fmt.Errorf("no answer in %v", versionTimeout)
+			}
+			return fmt.Errorf("%w: %s %s: %w", ErrNydusd, program, option, err)
+		}
+		said[i] = string(out)
+	}
+	return checkVersion(said[0], said[1])
+}
+
+// claim locks a folder against other watchers.
+func claim(dir string) (release func(), err error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", ErrMountPoint, dir, err)
+	}
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		folder.Close()
+		return nil, fmt.Errorf("%w %s: another nydusd is being mounted there", ErrMountPoint, dir)
+	}
+	return func() { folder.Close() }, nil
+}
+
+// prepare fills the run folder with what nydusd reads.
+func (r *runFolder) prepare(j *job) error {
+	for _, dir := range []string{cacheDir, blobsDir, mountDir} {
+		if err := os.Mkdir(r.file(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	for name, path := range j.Links {
+		if err := os.Symlink(path, filepath.Join(r.file(blobsDir), name)); err != nil {
+			return err
+		}
+	}
+	if err := r.write(bootstrapFile, j.Bootstrap); err != nil {
+		return err
+	}
+	return r.write(configFile, j.Config)
+}
+
+// A nydusd is a process that was started.
+type nydusd struct {
+	cmd     *exec.Cmd
+	run     *runFolder
+	secrets []string
+	exited  chan struct{}
+}
+
+func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
+	files, err := openFilesLimit()
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(run.file(logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(j.Program, "fuse", "--config", configFile, "--bootstrap", bootstrapFile, "--mountpoint", point,
+		"--apisock", apiSocket, "--log-level", "warn", "--rlimit-nofile", files)
+	cmd.Dir = run.path
+	cmd.Env = cleanEnvironment()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %w: %w", ErrNydusd, err)
+	}
+	n := &nydusd{cmd: cmd, run: run, secrets: j.Secrets, exited: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(n.exited)
+	}()
+	return n, nil
+}
+
+// openFilesLimit is nydusd's own default where the hard limit allows that:
+// nydusd gives up where it does not.
+func openFilesLimit() (string, error) {
+	const usual = 1000000
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return "", fmt.Errorf("limit of open files: %w", err)
+	}
+	return strconv.FormatUint(min(limit.Max, usual), 10), nil
+}
+
+// cleanEnvironment is the environment without Trivy's variables, some of which
+// hold passwords.
+func cleanEnvironment() []string {
+	var clean []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "TRIVY_") {
+			clean = append(clean, variable)
+		}
+	}
+	return clean
+}
+
+// ready waits until nydusd serves the mount point and returns the mount's
+// device. It returns early, without an error, when ctx ends.
+func (n *nydusd) ready(ctx context.Context, point string, limit time.Duration) (device string, err error) {
+	deadline := time.After(limit)
+	for pause := pollFirst; ; pause = min(pause*2, pollLast) {
+		if running(ctx, n.run.path) {
+			top, err := topMount(point)
+			if err != nil {
+				return "", err
+			}
+			if top != nil && top.isFUSE() {
+				return top.device, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", nil
+		case <-n.exited:
+			return "", n.died()
+		case <-deadline:
+			return "", fmt.Errorf("%w does not serve after %v%s", ErrNydusd, limit, n.lastWords())
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (n *nydusd) died() error {
+	return fmt.Errorf("%w ended: %v%s", ErrNydusd, n.cmd.ProcessState, n.lastWords())
+}
+
+// lastWords is the end of nydusd's log, without credentials and colours.
+func (n *nydusd) lastWords() string {
+	text, err := os.ReadFile(n.run.file(logFile))
+	if err != nil || len(text) == 0 {
+		return ""
+	}
+	if len(text) > logTail {
+		text = append([]byte("…"), text[len(text)-logTail:]...)
+	}
+	said := redact(strings.TrimSpace(colours.ReplaceAllString(string(text), "")), n.secrets)
+	if strings.Contains(said, "Operation not permitted") || strings.Contains(said, "PermissionDenied") {
+		said += "\nmounting needs root (CAP_SYS_ADMIN) or the program fusermount3"
+	}
+	return "; its log ends:\n" + said
+}
+
+// end kills nydusd and takes its mount away. What is read of it at that moment
+// fails.
+func (n *nydusd) end(point, device string) error {
+	first := unmount(point, device)
+	_ = n.cmd.Process.Kill()
+	<-n.exited
+	// It may have mounted just before, or the first try found it busy.
+	if again := unmount(point, device); again != nil {
+		return errors.Join(first, again)
+	}
+	return nil
+}
