@@ -46,7 +46,7 @@ func TestNydusdSameReport(t *testing.T) {
 		for _, tag := range []string{"v5", "v6"} {
 			t.Run(s.Name+"/"+tag, func(t *testing.T) {
 				native := report(t, "trivy-nydus", append([]string{"--cache-dir", cacheDir(t), repository + ":" + tag}, all...)...)
-				checkExpected(t, s.Name, native)
+				require.NotEmpty(t, list(native["Results"]), "there is nothing to compare")
 				mounted := report(t, "trivy-nydus", append(append([]string{"--cache-dir", cacheDir(t), repository + ":" + tag}, all...), nydusd...)...)
 				assertSame(t, native, mounted)
 			})
