@@ -68,6 +68,15 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				},
 			},
 			{
+				Name:            "mount",
+				Usage:           "mount an image in a folder through nydusd, until interrupted",
+				SkipFlagParsing: true, // Trivy's way of reading flags
+				HideHelp:        true,
+				Action: func(c *cli.Context) error {
+					return mount(c.Context, c.Args().Slice(), stdout, stderr)
+				},
+			},
+			{
 				Name:            "version",
 				Usage:           "print the version of the plugin and of the Trivy inside",
 				SkipFlagParsing: true, // Trivy's global flags mean nothing here

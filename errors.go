@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 	"unicode"
@@ -50,6 +51,7 @@ func hint(err error) string {
 	var wrong usageError
 	var badName *name.ErrBadName
 	var certificate *tls.CertificateVerificationError
+	var lookup *net.DNSError
 	switch {
 	case errors.As(err, &wrong):
 		return "see trivy nydus scan --help"
@@ -75,6 +77,8 @@ func hint(err error) string {
 		return "the image is damaged or malformed: convert it again; there is no report"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "give more time with --timeout"
+	case errors.As(err, &lookup):
+		return "check the registry's name; the path of a folder begins with ./ or /"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens there: check the registry's name and port"
 	case errors.Is(err, nydusmount.ErrMountPoint):

@@ -23,6 +23,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(ctx)
+	endWithTrivy(cancel)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	_ = xos.Cleanup()
 	os.Exit(code)

@@ -142,16 +142,16 @@ type wantedFile struct {
 }
 
 // disabled are the analyzers that do not see the slice's files of the given
-// visibility. What is hidden is seen by the secret scanner and, where its path
-// is still shown, by the analyzers of packages; a base layer by no secret
-// scanner.
+// visibility. What is hidden is seen by the secret scanner and by the analyzers
+// of package databases, since a database may have moved, and where it was not
+// deleted by all that can only add; a base layer by no secret scanner.
 func (w *work) disabled(seen visibility, d *desk) []analyzer.Type {
 	var off []analyzer.Type
 	switch seen {
 	case replaced:
 		off = d.allBut(append(d.hiddenReaders(), analyzer.TypeSecret)...)
 	case deleted:
-		off = d.allBut(analyzer.TypeSecret)
+		off = d.allBut(append(packageDatabases, analyzer.TypeSecret)...)
 	}
 	if w.base {
 		off = append(off, analyzer.TypeSecret)
@@ -362,15 +362,32 @@ func (a *Artifact) store(ctx context.Context, imageKey string, missingImage bool
 	if !missingImage {
 		return nil
 	}
-	var found ftypes.OS
-	for _, w := range a.works {
-		found.Merge(results[w.key].OS)
+	found, err := a.foundOS(ctx, results)
+	if err != nil {
+		return err
 	}
 	info := a.artifactInfo(ctx, found)
 	if err := a.cache.PutArtifact(ctx, imageKey, info); err != nil {
 		return fmt.Errorf("put the result of the image's config into the cache: %w", err)
 	}
 	return nil
+}
+
+// foundOS is the operating system, which analyzers of the image's config ask
+// for. Layers that were scanned before are looked up in the cache, so that it
+// does not matter which were; only a Trivy server's cache cannot be read.
+func (a *Artifact) foundOS(ctx context.Context, results map[string]ftypes.BlobInfo) (found ftypes.OS, err error) {
+	local, readable := a.cache.(cache.LocalArtifactCache)
+	for _, w := range a.works {
+		info, fresh := results[w.key]
+		if !fresh && readable {
+			if info, err = local.GetBlob(ctx, w.key); err != nil {
+				return found, fmt.Errorf("get the result of layer %d from the cache: %w", w.layer+1, err)
+			}
+		}
+		found.Merge(info.OS)
+	}
+	return found, nil
 }
 
 // hash is a digest as Trivy spells it.

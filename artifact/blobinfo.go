@@ -54,6 +54,7 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		Digest:        hash(layer.Digest),
 		DiffID:        layer.DiffID,
 		CreatedBy:     layer.CreatedBy,
+		WhiteoutFiles: w.whiteouts,
 		PackageInfos:  w.database.result.PackageInfos,
 	}
 	s.shown.result.SystemInstalledFiles = w.database.trusted.names
@@ -65,10 +66,10 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		}
 		if sink == s.shown {
 			info.OS, info.Repository, info.BuildInfo = part.OS, part.Repository, part.BuildInfo
-			info.Misconfigurations = part.Misconfigurations
-			info.Licenses = part.Licenses
 			info.CustomResources = part.CustomResources
 		}
+		info.Misconfigurations = append(info.Misconfigurations, part.Misconfigurations...)
+		info.Licenses = append(info.Licenses, part.Licenses...)
 		info.PackageInfos = append(info.PackageInfos, part.PackageInfos...)
 		info.Applications = append(info.Applications, part.Applications...)
 		info.Secrets = append(info.Secrets, part.Secrets...)

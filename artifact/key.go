@@ -16,7 +16,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 1
+	version = 2
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -40,13 +40,14 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 	parts, err := json.Marshal(struct {
 		Blob, DiffID, CreatedBy string
 		Files                   string
+		Whiteouts               []string
 		Base, LayerTree         bool
 		Size                    int64
 		FileChecksum            bool
 		Verified                nydusmount.Verification
 	}{
 		Blob: hash(layer.Digest), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
-		Files: files, Base: w.base, LayerTree: w.tree, Size: w.size,
+		Files: files, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
 	})

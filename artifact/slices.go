@@ -18,9 +18,10 @@ type visibility uint8
 const (
 	// shown: the image shows this very file.
 	shown visibility = iota
-	// replaced: the image shows another file under this path.
+	// replaced: a later layer puts something else under this path, or in place
+	// of a directory above.
 	replaced
-	// deleted: the image shows nothing under this path.
+	// deleted: a later layer deletes this path, and the image shows nothing there.
 	deleted
 )
 
@@ -40,6 +41,9 @@ type slice struct {
 	// size is what the layer's files would take in an uncompressed tar, bytes:
 	// contents rounded up to 512 and 512 for each entry.
 	size int64
+	// whiteouts are paths of hidden files that this layer deletes. What the image
+	// shows there, if anything, a layer from here on brings.
+	whiteouts []string
 	// tree says that the layer's own tree was used, so that hidden files are
 	// among the files.
 	tree bool
@@ -76,8 +80,9 @@ func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 		return nil, err
 	}
 	if overlay != nil {
-		for i := range c.slices {
-			if err := c.addHidden(m, i, skip, overlay); err != nil {
+		gone := newWhiteouts()
+		for i := len(c.slices) - 1; i >= 0; i-- {
+			if err := c.addHidden(m, i, skip, overlay, gone); err != nil {
 				return nil, err
 			}
 		}
@@ -165,26 +170,39 @@ func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string
 	})
 }
 
-// addHidden walks a layer's tree for what the image does not show of it.
-func (c *slicing) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay) error {
+// addHidden walks a layer's tree for what the image does not show of it. gone are
+// the whiteouts of the layers above; this layer's are added.
+func (c *slicing) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay, gone *whiteouts) error {
 	s := &c.slices[layer]
 	s.tree = true
 	links := make(map[uint64]struct{})
-	return m.Layers[layer].Walk(func(name string, inode rafs.Inode) error {
+	var own []string
+	err := m.Layers[layer].Walk(func(name string, inode rafs.Inode) error {
 		s.size += tarSize(inode)
+		if nydusmount.IsWhiteout(name) {
+			own = append(own, name)
+		}
 		if !scanned(name, inode, links) || skip.skips(name) {
 			return nil
 		}
-		switch by, there := overlay.Layer(name); {
-		case there && by == layer:
+		by, there := overlay.Layer(name)
+		if there && by == layer {
 			return nil
-		case there:
-			s.files = append(s.files, file{path: name, inode: inode, view: m.Layers[layer], seen: replaced})
-		default:
-			s.files = append(s.files, file{path: name, inode: inode, view: m.Layers[layer], seen: deleted})
 		}
+		seen := replaced
+		if upper, whited := gone.layer(name); whited {
+			c.slices[upper].whiteouts = append(c.slices[upper].whiteouts, name)
+			if !there {
+				seen = deleted
+			}
+		}
+		s.files = append(s.files, file{path: name, inode: inode, view: m.Layers[layer], seen: seen})
 		return nil
 	})
+	for _, name := range own {
+		gone.add(layer, name)
+	}
+	return err
 }
 
 // scanned says whether a scan looks at a path: a regular file, under the first

@@ -74,7 +74,7 @@ func (a *Artifact) databases(ctx context.Context, works []*work) error {
 	var whole *analyzer.AnalysisResult
 	for _, w := range works {
 		var err error
-		if w.database.result, err = open(w.files, func(v visibility) bool { return v != deleted }); err != nil {
+		if w.database.result, err = open(w.files, func(visibility) bool { return true }); err != nil {
 			return err
 		}
 		if whole == nil && !w.vouched() {
@@ -126,7 +126,7 @@ func databaseItems(files []wantedFile, sees func(visibility) bool, s *sink) []it
 // vouched says whether the manifest vouches for all that the slice's own package
 // databases say: none of their files is hidden.
 func (w *work) vouched() bool {
-	return w.tree && !slices.ContainsFunc(w.files, func(f wantedFile) bool { return f.want.database && f.seen == replaced })
+	return w.tree && !slices.ContainsFunc(w.files, func(f wantedFile) bool { return f.want.database && f.seen != shown })
 }
 
 // databaseOnly is what the analyzers of package databases want.

@@ -81,12 +81,16 @@ func (d *desk) allBut(types ...analyzer.Type) []analyzer.Type {
 
 // hiddenReaders are the analyzers that see a file which another has replaced:
 // those of packages, so that a package is counted to the layer that first
-// brought it. They may only add, so neither the operating system nor its
-// repositories and builds are taken from a hidden file.
+// brought it, and those of licenses and misconfigurations, since Trivy forgets
+// what it found under a path only where it finds something else there. They may
+// only add, so neither the operating system nor its repositories and builds are
+// taken from a hidden file.
 func (d *desk) hiddenReaders() []analyzer.Type {
+	adding := slices.Concat(packageDatabases, analyzer.TypeLanguages, analyzer.TypeConfigFiles,
+		[]analyzer.Type{analyzer.TypeDpkgLicense, analyzer.TypeLicenseFile})
 	var readers []analyzer.Type
 	for _, t := range d.enabled {
-		if slices.Contains(packageDatabases, t) || slices.Contains(analyzer.TypeLanguages, t) {
+		if slices.Contains(adding, t) {
 			readers = append(readers, t)
 		}
 	}

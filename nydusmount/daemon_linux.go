@@ -23,6 +23,7 @@ type Daemon struct {
 	MountPoint string
 
 	folder  string
+	secrets []string
 	watcher *exec.Cmd
 	pipe    *os.File      // the watcher lives until it is closed
 	done    chan struct{} // closed when nydusd has ended
@@ -58,7 +59,7 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the watcher of %w: %w", ErrNydusd, err), pipe.Close(), events.Close())
 	}
-	d := &Daemon{watcher: cmd, pipe: pipe, done: make(chan struct{}), exited: make(chan struct{})}
+	d := &Daemon{secrets: j.Secrets, watcher: cmd, pipe: pipe, done: make(chan struct{}), exited: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		close(d.exited)
@@ -135,7 +136,7 @@ func (d *Daemon) Err() error {
 func (d *Daemon) Traffic(ctx context.Context) (requests, bytes int64) { return traffic(ctx, d.folder) }
 
 // cause adds to the error of a read, which the kernel gives, that nydusd has
-// ended. A read fails a moment before the end is known.
+// ended, or what it last said. A read fails a moment before the end is known.
 func (d *Daemon) cause(err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, fs.ErrClosed) {
 		return err
@@ -148,6 +149,9 @@ func (d *Daemon) cause(err error) error {
 	}
 	if ended := d.Err(); ended != nil {
 		return fmt.Errorf("%w: %w", err, ended)
+	}
+	if word := lastWord(readLog(d.folder, d.secrets)); word != "" {
+		return fmt.Errorf("%w; nydusd last said: %s", err, word)
 	}
 	return err
 }

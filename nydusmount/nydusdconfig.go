@@ -39,7 +39,9 @@ func ParseBackend(kind string, config []byte) (Backend, error) {
 const (
 	backendTimeout = 30 // seconds for one request
 	connectTimeout = 10 // seconds
-	backendRetries = 3
+	// backendRetries come after half a second, a second …, for each of the reads
+	// that one read of a file can need.
+	backendRetries = 2
 )
 
 type registryConfig struct {

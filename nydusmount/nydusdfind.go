@@ -32,9 +32,6 @@ func findNydusd(program string) (string, error) {
 	return filepath.Abs(found)
 }
 
-// colours are the escape sequences that nydusd's log has also in a file.
-var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
-
 var versionLine = regexp.MustCompile(`(?i)^\s*(?:nydusd\s+)?version:\s*(\S+)`)
 
 // checkVersion reads what nydusd says of itself with --version and --help. What

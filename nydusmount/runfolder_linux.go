@@ -16,7 +16,7 @@ const (
 	// runPrefix begins the names of run folders, in the folder for temporary files.
 	runPrefix = "trivy-nydus-mount-"
 	lockFile  = "lock"
-	// mountFile says what nydusd has mounted outside of the run folder.
+	// mountFile says where nydusd mounts, which may be outside of the run folder.
 	mountFile = "mounted.json"
 	// unlockedAge is how old a run folder without a lock file must be to count as
 	// left behind: a younger one may be just being made.
@@ -31,7 +31,10 @@ type runFolder struct {
 }
 
 // mountRecord is the content of mountFile.
-type mountRecord struct{ Point, Device string }
+type mountRecord struct {
+	Point  string
+	Device string // "" until nydusd serves
+}
 
 func newRunFolder(base string) (*runFolder, error) {
 	for range 10 {
@@ -68,6 +71,31 @@ func (r *runFolder) file(name string) string { return filepath.Join(r.path, name
 // write makes a file that only the user can read.
 func (r *runFolder) write(name string, data []byte) error {
 	return os.WriteFile(r.file(name), data, 0o600)
+}
+
+// record notes what is mounted where, for who cleans up after a crash.
+func (r *runFolder) record(point, device string) error {
+	data, err := json.Marshal(mountRecord{point, device})
+	if err != nil {
+		return err
+	}
+	next := mountFile + ".next" // whole or not at all
+	if err := r.write(next, data); err != nil {
+		return err
+	}
+	return os.Rename(r.file(next), r.file(mountFile))
+}
+
+// unmount takes away what nydusd, which is dead, had mounted. If it died before
+// its device was known, it is told by having no server.
+func (m *mountRecord) unmount() {
+	if m.Device == "" {
+		var stat unix.Statfs_t
+		if !errors.Is(unix.Statfs(m.Point, &stat), unix.ENOTCONN) {
+			return
+		}
+	}
+	_ = unmount(m.Point, m.Device)
 }
 
 // remove takes the folder away. Nothing must be mounted in it.
@@ -138,8 +166,8 @@ func cleanLeftover(path string) {
 		}
 	}
 	var record mountRecord
-	if data, err := os.ReadFile(filepath.Join(path, mountFile)); err == nil && json.Unmarshal(data, &record) == nil && record.Device != "" {
-		_ = unmount(record.Point, record.Device)
+	if data, err := os.ReadFile(filepath.Join(path, mountFile)); err == nil && json.Unmarshal(data, &record) == nil {
+		record.unmount()
 	}
 	_ = removeRun(path)
 }

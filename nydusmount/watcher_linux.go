@@ -3,7 +3,6 @@ package nydusmount
 import (
 	"context"
 	"encoding/gob"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +32,6 @@ const (
 	// pollFirst and pollLast are the pauses between looks at a nydusd that starts.
 	pollFirst = 5 * time.Millisecond
 	pollLast  = 100 * time.Millisecond
-	// logTail is how much of nydusd's log an error shows.
-	logTail = 1500
 )
 
 // Watcher runs the watcher if the program's arguments, without its name, ask
@@ -100,6 +97,9 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	if err := run.prepare(j); err != nil {
 		return fmt.Errorf("fill the run folder: %w", err)
 	}
+	if err := run.record(point, ""); err != nil {
+		return err
+	}
 	n, err := startNydusd(run, j, point)
 	if err != nil {
 		return err
@@ -113,11 +113,7 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	if err := os.Remove(run.file(configFile)); err != nil {
 		return err
 	}
-	record, err := json.Marshal(mountRecord{point, device})
-	if err != nil {
-		return err
-	}
-	if err := run.write(mountFile, record); err != nil {
+	if err := run.record(point, device); err != nil {
 		return err
 	}
 	tell(event{Folder: run.path, MountPoint: point})
@@ -205,7 +201,8 @@ func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
 	cmd.Dir = run.path
 	cmd.Env = cleanEnvironment()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	// A group of its own, so that what a script around nydusd starts dies with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %w: %w", ErrNydusd, err)
 	}
@@ -270,16 +267,12 @@ func (n *nydusd) died() error {
 	return fmt.Errorf("%w ended: %v%s", ErrNydusd, n.cmd.ProcessState, n.lastWords())
 }
 
-// lastWords is the end of nydusd's log, without credentials and colours.
+// lastWords is the end of nydusd's log as an error shows it.
 func (n *nydusd) lastWords() string {
-	text, err := os.ReadFile(n.run.file(logFile))
-	if err != nil || len(text) == 0 {
+	said := readLog(n.run.path, n.secrets)
+	if said == "" {
 		return ""
 	}
-	if len(text) > logTail {
-		text = append([]byte("…"), text[len(text)-logTail:]...)
-	}
-	said := redact(strings.TrimSpace(colours.ReplaceAllString(string(text), "")), n.secrets)
 	if strings.Contains(said, "Operation not permitted") || strings.Contains(said, "PermissionDenied") {
 		said += "\nmounting needs root (CAP_SYS_ADMIN) or the program fusermount3"
 	}
@@ -290,8 +283,12 @@ func (n *nydusd) lastWords() string {
 // fails.
 func (n *nydusd) end(point, device string) error {
 	first := unmount(point, device)
-	_ = n.cmd.Process.Kill()
-	<-n.exited
+	select {
+	case <-n.exited: // its number may be another's by now
+	default:
+		_ = unix.Kill(-n.cmd.Process.Pid, unix.SIGKILL)
+		<-n.exited
+	}
 	// It may have mounted just before, or the first try found it busy.
 	if again := unmount(point, device); again != nil {
 		return errors.Join(first, again)

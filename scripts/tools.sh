@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: nydus-image and nydusd, docker-registry, redis-server.
+# Installs what the tests need and this machine lacks: nydus-image and nydusd, docker-registry, redis-server, rpm.
 # Does nothing where all is there.
 set -euo pipefail
 
@@ -44,5 +44,6 @@ if [[ ! -x $nydus/bin/nydus-image || ! -x $nydus/bin/nydusd ]]; then
 fi
 debian_package docker-registry docker-registry
 debian_package redis-server redis-server
+debian_package rpmbuild rpm
 debian_package curl curl
 debian_package jq jq

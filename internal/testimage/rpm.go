@@ -116,10 +116,13 @@ func rpmDatabase(t testing.TB, packages ...rpmSpec) File {
 }
 
 // RPM is a Red Hat Enterprise Linux 9 image: a base with its content sets; packages of Red Hat and of somebody else
-// that bring a Go program each, and the same program without a package; one package removed.
+// that bring a Go program each, and the same program without a package; one package removed, and the database moved, as
+// later releases have it.
 func RPM(t testing.TB) Spec {
 	t.Helper()
 	program := goProgram(t)
+	moved := rpmDatabase(t, rpmGlibc, rpmBash, rpmOpenSSL, rpmSkopeo, rpmOther)
+	moved.Path = "usr/lib/sysimage/rpm/rpmdb.sqlite"
 	contents := `{"metadata": {"icm_version": 1}, "content_sets": ["rhel-9-for-x86_64-baseos-rpms", "rhel-9-for-x86_64-appstream-rpms"]}`
 	return Spec{
 		Name: "rpm",
@@ -134,7 +137,7 @@ func RPM(t testing.TB) Spec {
 				Exec(RPMVendorApp, program), Exec(RPMOtherApp, program), Exec(RPMUserApp, program),
 				rpmDatabase(t, rpmGlibc, rpmBash, rpmZlib, rpmOpenSSL, rpmSkopeo, rpmOther),
 			}.WithParents(),
-			Layer{rpmDatabase(t, rpmGlibc, rpmBash, rpmOpenSSL, rpmSkopeo, rpmOther)}.WithParents(),
+			Layer{Whiteout("var/lib/rpm/rpmdb.sqlite"), moved}.WithParents(),
 		},
 		Config:       v1.Config{Env: []string{"PATH=/usr/bin:/bin"}, Cmd: []string{"/bin/bash"}},
 		EmptyHistory: []v1.History{EmptyHistory(`CMD ["/bin/bash"]`)},

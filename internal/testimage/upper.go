@@ -122,13 +122,17 @@ func links(t testing.TB, name string, gone int) Spec {
 	deleted := Layer{}
 	for _, names := range [][]string{LinkedApp, LinkedJar, LinkedSecret} {
 		for _, n := range names[1:] {
-			files = append(files, Hard(n, names[0]))
+			link := Hard(n, names[0])
+			if n == LinkedApp[1] || n == LinkedApp[2] {
+				link.Mode = 0o755 // as tar has it; in v6 the last entry's mode is the file's
+			}
+			files = append(files, link)
 		}
 		deleted = append(deleted, Whiteout(names[gone]))
 	}
 	return Spec{
 		Name:         name,
-		Layers:       []Layer{Join(smallDebian(t), files).WithParents(), deleted.WithParents()},
+		Layers:       []Layer{Join(DebianLayer(t, "base-files", "sensible-utils", "hostname", "gosu"), files).WithParents(), deleted.WithParents()},
 		Config:       runConfig(),
 		EmptyHistory: []v1.History{EmptyHistory(`CMD ["serve"]`)},
 	}
