@@ -237,6 +237,25 @@ func TestNydusdCredentials(t *testing.T) {
 	assertGone(t, dir)
 }
 
+// TestNydusdRefusesTokens: nydusd knows user names and passwords only.
+func TestNydusdRefusesTokens(t *testing.T) {
+	dir := temp(t)
+	registry := testregistry.Start(t)
+	reference := registry.Host() + "/test/tiny:v6"
+	testimage.Push(t, reference, testimage.Convert(t, testimage.BuildOCI(t, testimage.Tiny(t)), testimage.ConvertOptions{}))
+	for _, login := range []authn.Authenticator{
+		&authn.Bearer{Token: "secret-token"},
+		authn.FromConfig(authn.AuthConfig{IdentityToken: "secret-token"}),
+	} {
+		image := opened(t, reference, nydusimage.Options{Credentials: []authn.Authenticator{login}})
+		_, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd})
+		require.ErrorIs(t, err, nydusmount.ErrRefused)
+		assert.ErrorContains(t, err, "token")
+		assert.NotContains(t, err.Error(), "secret-token")
+		assertGone(t, dir)
+	}
+}
+
 // fake is nydusd but for what it does when it is to mount.
 func fake(t *testing.T, body string) string {
 	t.Helper()

@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -164,7 +165,7 @@ func (b Backend) secrets() []string {
 	}
 	walk(config)
 	// The longest first: one may be a part of another.
-	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	slices.SortFunc(found, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 	return found
 }
 

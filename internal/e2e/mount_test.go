@@ -351,6 +351,24 @@ func TestNydusdLeavesNothing(t *testing.T) {
 	}
 }
 
+// said is what a command has written to stderr so far.
+type said string
+
+func (s said) text() string { data, _ := os.ReadFile(string(s)); return string(data) }
+
+// startMount starts the mount command and waits until it says that it is ready.
+func startMount(t *testing.T, p *process) said {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	require.NoError(t, err)
+	t.Cleanup(func() { file.Close() })
+	p.Cmd.Stderr = file
+	require.NoError(t, p.Start())
+	s := said(file.Name())
+	eventually(t, "it says that it is ready", func() bool { return strings.Contains(s.text(), "is mounted at") })
+	return s
+}
+
 // TestMountCommand mounts, looks around, scans what is there, and unmounts.
 func TestMountCommand(t *testing.T) {
 	nydusd := throughNydusd(t)[2:]
@@ -362,19 +380,17 @@ func TestMountCommand(t *testing.T) {
 			p := prepare(t, "trivy-nydus", append([]string{"mount", repository + ":v6", "image"}, nydusd...)...)
 			point := filepath.Join(p.Dir, "image") // given as a relative path
 			require.NoError(t, os.Mkdir(point, 0o755))
-			require.NoError(t, p.Start())
-			secret := filepath.Join(point, testimage.SecretPath)
-			eventually(t, "a file shows", func() bool { _, err := os.Stat(secret); return err == nil })
-			eventually(t, "the configuration is gone", func() bool {
-				files, _ := filepath.Glob(filepath.Join(dir, "trivy-nydus-mount-*", "config.json"))
-				return len(files) == 0
-			})
+			stderr := startMount(t, p)
+			assert.FileExists(t, filepath.Join(point, testimage.SecretPath))
+			configurations, err := filepath.Glob(filepath.Join(dir, "trivy-nydus-mount-*", "config.json"))
+			require.NoError(t, err)
+			assert.Empty(t, configurations)
 			found := report(t, "trivy", append([]string{"rootfs", "--cache-dir", cacheDir(t), point}, scanFlags...)...)
 			assert.Contains(t, fmt.Sprint(found["Results"]), testimage.SecretPath)
 			require.NoError(t, p.Process.Signal(signal))
 			r := p.wait(t)
-			assert.Zero(t, r.code, r.stderr)
-			assert.Equal(t, fmt.Sprintf("nydus: %s:v6 is mounted at %s; interrupt to unmount it\n", repository, point), r.stderr)
+			assert.Zero(t, r.code, stderr.text())
+			assert.Equal(t, fmt.Sprintf("nydus: %s:v6 is mounted at %s; interrupt to unmount it\n", repository, point), stderr.text())
 			assert.Empty(t, r.stdout)
 			assert.Empty(t, mountsUnder(t, p.Dir))
 			entries, err := os.ReadDir(point)
@@ -402,8 +418,8 @@ func TestMountCommandPrefetch(t *testing.T) {
 				}
 				return false
 			})
-			p := start(t, "trivy-nydus", append([]string{"mount", proxy.Host() + "/test/tiny:v5", point, fmt.Sprintf("--prefetch=%v", prefetch)}, nydusd...)...)
-			eventually(t, "it is mounted", func() bool { return len(mountsUnder(t, filepath.Dir(point))) == 1 })
+			p := prepare(t, "trivy-nydus", append([]string{"mount", proxy.Host() + "/test/tiny:v5", point, fmt.Sprintf("--prefetch=%v", prefetch)}, nydusd...)...)
+			startMount(t, p)
 			if prefetch {
 				eventually(t, "data is fetched", func() bool { return read.Load() > 0 })
 			} else {

@@ -71,6 +71,25 @@ func TestNydusdRefuses(t *testing.T) {
 	}
 }
 
+// TestNydusdRefusesCertificates: nydusd does not know those of docker and podman.
+func TestNydusdRefusesCertificates(t *testing.T) {
+	nydusd := throughNydusd(t)
+	for _, command := range [][]string{nydusd, append([]string{"mount"}, nydusd[2:]...)} {
+		args := append(slices.Clone(command), "registry.example/app:nydus")
+		if args[0] == "mount" {
+			args = append(args, t.TempDir())
+		}
+		p := prepare(t, "trivy-nydus", args...)
+		folder := filepath.Join(p.Dir, ".config", "docker", "certs.d", "registry.example")
+		require.NoError(t, os.MkdirAll(folder, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "ca.crt"), nil, 0o644))
+		require.NoError(t, p.Start())
+		r := p.wait(t)
+		assert.Equal(t, 2, r.code)
+		assert.Contains(t, r.stderr, "nydusd cannot use the certificates in "+folder)
+	}
+}
+
 // TestNydusdReadErrors: a read that fails in nydusd, or with it, fails the scan.
 func TestNydusdReadErrors(t *testing.T) {
 	nydusd := throughNydusd(t)
@@ -222,10 +241,9 @@ func TestSeveralMounts(t *testing.T) {
 	for _, tag := range []string{"v5", "v6", "v6"} {
 		point := t.TempDir()
 		points = append(points, point)
-		commands = append(commands, start(t, "trivy-nydus", append([]string{"mount", repository + ":" + tag, point}, nydusd[2:]...)...))
-	}
-	for _, point := range points {
-		eventually(t, "it is mounted", func() bool { _, err := os.Stat(filepath.Join(point, testimage.SecretPath)); return err == nil })
+		p := prepare(t, "trivy-nydus", append([]string{"mount", repository + ":" + tag, point}, nydusd[2:]...)...)
+		startMount(t, p)
+		commands = append(commands, p)
 	}
 	// The same folder a second time.
 	r := run(t, "trivy-nydus", append([]string{"mount", repository + ":v5", points[0]}, nydusd[2:]...)...)
@@ -252,12 +270,12 @@ func TestMountCommandNydusdDies(t *testing.T) {
 	nydusd := throughNydusd(t)[2:]
 	dir, point := ownTemp(t), t.TempDir()
 	reference := publish(t, testregistry.Start(t), testimage.Tiny(t)) + ":v5"
-	p := start(t, "trivy-nydus", append([]string{"mount", reference, point}, nydusd...)...)
-	eventually(t, "it is mounted", func() bool { _, err := os.Stat(filepath.Join(point, testimage.SecretPath)); return err == nil })
+	p := prepare(t, "trivy-nydus", append([]string{"mount", reference, point}, nydusd...)...)
+	stderr := startMount(t, p)
 	require.NoError(t, nydusdOf(t, dir).Kill())
 	r := p.wait(t)
 	assert.Equal(t, 2, r.code)
-	assert.Contains(t, r.stderr, "nydusd ended: signal: killed")
+	assert.Contains(t, stderr.text(), "nydusd ended: signal: killed")
 	assert.Empty(t, mountsUnder(t, filepath.Dir(point)))
 	assertNothingLeft(t, dir)
 }

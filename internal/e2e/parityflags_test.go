@@ -132,7 +132,7 @@ func TestSameReportWithFlags(t *testing.T) {
 			"--skip-dirs root/buildinfo",
 		}},
 		{testimage.NonRoot, []string{
-			"--image-config-scanners secret",
+			"--scanners vuln --image-config-scanners secret", // the secret scanner would look there by itself
 			"--image-config-scanners misconfig",
 			"--image-config-scanners misconfig --include-non-failures",
 			"--file-patterns dockerfile:.*[.]build$",
