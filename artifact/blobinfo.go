@@ -51,7 +51,7 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 	info := ftypes.BlobInfo{
 		SchemaVersion: ftypes.BlobJSONSchemaVersion,
 		Size:          w.size,
-		Digest:        hash(layer.Digest),
+		Digest:        layer.Digest.String(),
 		DiffID:        layer.DiffID,
 		CreatedBy:     layer.CreatedBy,
 		WhiteoutFiles: w.whiteouts,

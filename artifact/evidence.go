@@ -59,7 +59,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: a.read}
 	for _, w := range a.works {
 		s := SliceEvidence{
-			Blob:           hash(a.image.Layers[w.layer].Digest),
+			Blob:           a.image.Layers[w.layer].Digest.String(),
 			FromCache:      !fresh[w.key],
 			LayerBootstrap: w.tree,
 			Base:           w.base,

@@ -23,7 +23,7 @@ const (
 
 // imageKey is the cache key of what is found in the image's config.
 func (a *Artifact) imageKey() (string, error) {
-	id := keyPrefix + hash(a.image.Manifest.Config.Digest)
+	id := keyPrefix + a.image.Manifest.Config.Digest.String()
 	return cache.CalcKey(id, version, a.config.AnalyzerVersions(), nil, artifact.Option{})
 }
 
@@ -46,7 +46,7 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		FileChecksum            bool
 		Verified                nydusmount.Verification
 	}{
-		Blob: hash(layer.Digest), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
+		Blob: layer.Digest.String(), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
 		Files: files, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,

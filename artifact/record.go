@@ -30,7 +30,7 @@ func (a *Artifact) recordName() (string, error) {
 		Mount        string
 		Config       any
 		FileChecksum bool
-	}{hash(a.image.Digest), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
+	}{a.image.Digest.String(), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
 	if err != nil {
 		return "", err
 	}

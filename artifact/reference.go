@@ -30,7 +30,7 @@ func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference 
 		tags, digests = Repository(img.Reference, img.Descriptor.Digest)
 	}
 	metadata := artifact.ImageMetadata{
-		ID:          hash(img.Manifest.Config.Digest),
+		ID:          img.Manifest.Config.Digest.String(),
 		DiffIDs:     diffIDs,
 		RepoTags:    tags,
 		RepoDigests: digests,

@@ -38,7 +38,7 @@ func (a *Artifact) attachedSBOM(ctx context.Context) (_ artifact.Reference, foun
 // named is the image as far as a search for its SBOM looks at it.
 func (a *Artifact) named() namedImage {
 	tags, digests := Repository(a.image.Reference, a.image.Descriptor.Digest)
-	return namedImage{name: a.our.Name, id: keyPrefix + hash(a.image.Digest), tags: tags, digests: digests}
+	return namedImage{name: a.our.Name, id: keyPrefix + a.image.Digest.String(), tags: tags, digests: digests}
 }
 
 type namedImage struct {

@@ -1,0 +1,200 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aquasecurity/trivy/pkg/cache"
+	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+)
+
+// A work is a slice on its way to a result.
+type work struct {
+	slice
+	files    []wantedFile // those that some analyzer wants
+	base     bool         // a layer of the base image: not scanned for secrets
+	key      string
+	database database
+}
+
+type wantedFile struct {
+	file
+	want demand
+}
+
+// disabled are the analyzers that do not see the slice's files of the given
+// visibility. What is hidden is seen by the secret scanner and by the analyzers
+// of package databases, since a database may have moved, and where it was not
+// deleted by all that can only add; a base layer by no secret scanner.
+func (w *work) disabled(seen visibility, d *desk) []analyzer.Type {
+	var off []analyzer.Type
+	switch seen {
+	case replaced:
+		off = d.allBut(append(d.hiddenReaders(), analyzer.TypeSecret)...)
+	case deleted:
+		off = d.allBut(append(packageDatabases, analyzer.TypeSecret)...)
+	}
+	if w.base {
+		off = append(off, analyzer.TypeSecret)
+	}
+	return off
+}
+
+// pick returns the works that the cache does not have, each key once: layers
+// with the same blob are one.
+func (a *Artifact) pick(missing []string) []*work {
+	wanted := make(map[string]bool, len(missing))
+	for _, key := range missing {
+		wanted[key] = true
+	}
+	var works []*work
+	for _, w := range a.works {
+		if wanted[w.key] {
+			works = append(works, w)
+			delete(wanted, w.key)
+		}
+	}
+	return works
+}
+
+// chooseFiles keeps the files of a slice that some analyzer wants.
+func (a *Artifact) chooseFiles(w *work) {
+	disabled := make(map[visibility][]analyzer.Type)
+	for _, seen := range []visibility{shown, replaced, deleted} {
+		disabled[seen] = w.disabled(seen, a.desk)
+	}
+	for _, f := range w.slice.files {
+		if want := a.desk.demand(&f, disabled[f.seen]); want.any() {
+			w.files = append(w.files, wantedFile{file: f, want: want})
+		}
+	}
+	w.slice.files = nil
+}
+
+// scan analyzes what the cache does not have.
+func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.BlobInfo, error) {
+	if len(works) == 0 {
+		return nil, nil
+	}
+	if err := a.databases(ctx, works); err != nil {
+		return nil, a.cause(err)
+	}
+	var items []item
+	sinks := make(map[*work]*slicesinks)
+	defer func() {
+		for _, s := range sinks {
+			s.cleanup()
+		}
+	}()
+	for _, w := range works {
+		s, err := a.newSliceSinks(w)
+		if err != nil {
+			return nil, err
+		}
+		sinks[w] = s
+		items = append(items, a.itemsOf(w, s)...)
+	}
+	a.progress.start(len(items))
+	if err := a.analyze(ctx, items); err != nil {
+		return nil, a.cause(err)
+	}
+	if err := a.failures.err(); err != nil {
+		return nil, err
+	}
+	infos := make([]ftypes.BlobInfo, len(works))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(max(a.option.Parallel, 1))
+	for n, w := range works {
+		group.Go(func() error {
+			var err error
+			infos[n], err = a.blobInfo(groupCtx, w, sinks[w])
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, a.cause(err)
+	}
+	results := make(map[string]ftypes.BlobInfo, len(works))
+	for n, w := range works {
+		results[w.key] = infos[n]
+	}
+	return results, a.failures.err()
+}
+
+// cause prefers the reads that failed to the error that an analyzer made of
+// them.
+func (a *Artifact) cause(err error) error {
+	if failed := a.failures.err(); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// itemsOf lists the files of a slice that are still to be read once its package
+// databases are known.
+func (a *Artifact) itemsOf(w *work, s *slicesinks) []item {
+	var items []item
+	for n := range w.files {
+		f := &w.files[n]
+		want := f.want.withoutDatabase()
+		sink, system := s.shown, w.database.trusted
+		if f.seen != shown {
+			sink, system = s.hidden[f.seen], w.database.claimed
+		}
+		// What only finds an application in this very file, which the handler
+		// then drops, is not run.
+		if want.onlyHead() && a.dropsSystemFiles() && system.has(f.path) {
+			continue
+		}
+		if want.any() {
+			items = append(items, item{file: &f.file, want: want, sink: sink})
+		}
+		a.read++
+	}
+	return items
+}
+
+// store puts all results at once, after everything has been read.
+func (a *Artifact) store(ctx context.Context, imageKey string, missingImage bool, results map[string]ftypes.BlobInfo) error {
+	for _, w := range a.works {
+		info, ok := results[w.key]
+		if !ok {
+			continue
+		}
+		if err := a.cache.PutBlob(ctx, w.key, info); err != nil {
+			return fmt.Errorf("put the result of layer %d into the cache: %w", w.layer+1, err)
+		}
+	}
+	if !missingImage {
+		return nil
+	}
+	found, err := a.foundOS(ctx, results)
+	if err != nil {
+		return err
+	}
+	info := a.artifactInfo(ctx, found)
+	if err := a.cache.PutArtifact(ctx, imageKey, info); err != nil {
+		return fmt.Errorf("put the result of the image's config into the cache: %w", err)
+	}
+	return nil
+}
+
+// foundOS is the operating system, which analyzers of the image's config ask
+// for. Layers that were scanned before are looked up in the cache, so that it
+// does not matter which were; only a Trivy server's cache cannot be read.
+func (a *Artifact) foundOS(ctx context.Context, results map[string]ftypes.BlobInfo) (found ftypes.OS, err error) {
+	local, readable := a.cache.(cache.LocalArtifactCache)
+	for _, w := range a.works {
+		info, fresh := results[w.key]
+		if !fresh && readable {
+			if info, err = local.GetBlob(ctx, w.key); err != nil {
+				return found, fmt.Errorf("get the result of layer %d from the cache: %w", w.layer+1, err)
+			}
+		}
+		found.Merge(info.OS)
+	}
+	return found, nil
+}
