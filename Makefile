@@ -104,7 +104,7 @@ test: ## install the tools, then run everything: some 40 minutes on a fresh mach
 	$(call step,tools,scripts/tools.sh)
 	$(call step,build,$(MAKE) --no-print-directory build trivy archive)
 	$(call step,lint,$(MAKE) --no-print-directory lint)
-	$(call step,tests,go test -count=1 -timeout 20m ./...)
+	$(call step,tests,go test -count=1 -timeout 45m ./...)
 	$(call step,race detector,$(MAKE) --no-print-directory race-libraries)
 	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
 	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
