@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,4 +88,26 @@ func TestManyImages(t *testing.T) {
 	assert.Equal(t, 7, r.code, r.stderr)
 	r = run(t, "trivy-nydus", append(slices.Clone(scanFlags), names[0], names[2])...)
 	assert.Equal(t, 2, r.code, "a table of several images is no JSON line: %s", r.stderr)
+}
+
+// TestMemoryCacheWithinOneCall scans one image twice in one call: the cache in
+// memory ends with it, and serves the second scan.
+func TestMemoryCacheWithinOneCall(t *testing.T) {
+	registry := testregistry.Start(t)
+	repository := publish(t, registry, testimage.Tiny(t))
+	evidence := filepath.Join(t.TempDir(), "evidence.jsonl")
+	r := run(t, "trivy-nydus", append(slices.Clone(scanFlags), "--quiet", "--format", "json", "--cache-backend", "memory",
+		"--cache-dir", t.TempDir(), "--evidence", evidence, repository+":v6", repository+":v6")...)
+	require.Zero(t, r.code, r.stderr)
+	data, err := os.ReadFile(evidence)
+	require.NoError(t, err)
+	var chunks []float64
+	for line := range strings.Lines(string(data)) {
+		var e map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		chunks = append(chunks, e["scan"].(map[string]any)["chunksVerified"].(float64))
+	}
+	require.Len(t, chunks, 2)
+	assert.NotZero(t, chunks[0])
+	assert.Zero(t, chunks[1])
 }
