@@ -77,6 +77,23 @@ func TestProxyVariables(t *testing.T) {
 	}
 }
 
+// TestNothingButTheRegistry scans with all scanners and everything else switched
+// off. The registry on loopback is asked directly; all else would ask the proxy.
+func TestNothingButTheRegistry(t *testing.T) {
+	registry := testregistry.Start(t)
+	repository := publish(t, registry, testimage.Tiny(t))
+	counted := testregistry.CountingProxy(t, registry.Host())
+	proxy, asked := forwardProxy(t, registry.Host())
+	p := prepare(t, "trivy-nydus", append(slices.Clone(allScanners), "--quiet", "--format", "json", "--cache-dir", cacheDir(t),
+		strings.Replace(repository, registry.Host(), counted.Host(), 1)+":v6")...)
+	p.Env = append(p.Env, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy)
+	require.NoError(t, p.Start())
+	r := p.wait(t)
+	require.Zero(t, r.code, r.stderr)
+	assert.NotZero(t, counted.Requests())
+	assert.Empty(t, asked())
+}
+
 // TestCertificates reads from a registry whose certificate nobody has signed
 // but its own authority.
 func TestCertificates(t *testing.T) {
