@@ -49,11 +49,7 @@ func (g *mountFlagGroup) ToOptions(*flag.Options) error { return nil }
 
 // mount runs `trivy nydus mount`.
 func mount(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cmd := newMountCommand(stdout, stderr)
-	cmd.SetArgs(args)
-	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
-	return cmd.ExecuteContext(ctx)
+	return execute(ctx, newMountCommand(stdout, stderr), args, stdout, stderr)
 }
 
 func newMountCommand(stdout, stderr io.Writer) *cobra.Command {

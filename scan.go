@@ -27,7 +27,11 @@ func newCobra() *cobra.Command {
 // scan runs `trivy nydus scan`: Trivy's flags, read as Trivy reads them, and
 // ours.
 func scan(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cmd := newScanCommand(stdout, stderr)
+	return execute(ctx, newScanCommand(stdout, stderr), args, stdout, stderr)
+}
+
+// execute runs a command whose flags are read as Trivy reads its own.
+func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) error {
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)

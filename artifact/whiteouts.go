@@ -2,15 +2,8 @@ package artifact
 
 import (
 	"path"
-	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
-)
-
-// The names of whiteouts, as the OCI image specification has them.
-const (
-	whiteoutPrefix = ".wh."
-	whiteoutOpaque = ".wh..wh..opq"
 )
 
 // whiteouts are what layers delete of those below them: the layer of each
@@ -31,15 +24,16 @@ func newWhiteouts() *whiteouts {
 // add takes a path of a layer's tree, if it is that of a whiteout. In the lowest
 // layer whiteouts are ordinary names.
 func (w *whiteouts) add(layer int, name string) {
-	if layer == 0 || !nydusmount.IsWhiteout(name) {
+	if layer == 0 {
 		return
 	}
 	dir, base := path.Split(name)
-	if base == whiteoutOpaque {
+	switch deletes, opaque, ok := nydusmount.Whiteout(base); {
+	case opaque:
 		w.contents[path.Clean(dir)] = layer
-		return
+	case ok:
+		w.paths[path.Join(dir, deletes)] = layer
 	}
-	w.paths[path.Join(dir, strings.TrimPrefix(base, whiteoutPrefix))] = layer
 }
 
 // layer returns the layer that deletes a path which a layer below it holds.

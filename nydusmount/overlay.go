@@ -20,6 +20,16 @@ const (
 // IsWhiteout says whether a file's name is that of a whiteout.
 func IsWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), whiteoutPrefix) }
 
+// Whiteout says what a whiteout's name, without folder, deletes beside it: a name,
+// or with opaque all that layers below put there. ok is false for other names.
+func Whiteout(base string) (deletes string, opaque, ok bool) {
+	if base == whiteoutOpaque {
+		return "", true, true
+	}
+	deletes, ok = strings.CutPrefix(base, whiteoutPrefix)
+	return deletes, false, ok
+}
+
 // An Overlay is what the trees of an image's layers give when they are applied
 // one onto the other.
 type Overlay struct {
@@ -109,9 +119,10 @@ func (o *Overlay) whiteouts(layer int, node *overlayNode, dir rafs.Inode) error 
 		return err
 	}
 	for _, e := range entries {
-		if e.Name == whiteoutOpaque {
+		switch name, opaque, ok := Whiteout(e.Name); {
+		case opaque:
 			node.children = nil
-		} else if name, ok := strings.CutPrefix(e.Name, whiteoutPrefix); ok {
+		case ok:
 			delete(node.children, name)
 		}
 	}
