@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -86,6 +85,8 @@ type Image struct {
 	// Digest is that of the Nydus manifest.
 	Digest   v1.Hash
 	Manifest *v1.Manifest
+	// RawManifest and RawConfig are the documents as stored.
+	RawManifest, RawConfig []byte
 	// TwinOf is the image that was asked for, of which this one says that it is
 	// the twin (Options.Twin); else zero.
 	TwinOf v1.Hash
@@ -100,7 +101,7 @@ type Image struct {
 	Metadata *MetadataCache
 
 	store   store
-	closers []io.Closer
+	closers closers
 }
 
 // A Layer is one data layer of a Nydus image.
@@ -142,7 +143,7 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 		return nil, err
 	}
 	found := doc.Descriptor
-	if doc, err = selectManifest(ctx, where, doc, target, &o); err != nil {
+	if doc, err = selectManifest(ctx, where, doc, target, &o, preferNydus); err != nil {
 		return nil, err
 	}
 	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where}
@@ -174,14 +175,7 @@ func (i *Image) readTwin(ctx context.Context, of v1.Hash, plain *NotNydusError, 
 }
 
 // Close frees what reading the image has taken.
-func (i *Image) Close() error {
-	var errs []error
-	for _, c := range i.closers {
-		errs = append(errs, c.Close())
-	}
-	i.closers = nil
-	return errors.Join(errs...)
-}
+func (i *Image) Close() error { return i.closers.close() }
 
 // find opens the place that holds the image and reads the document that the
 // target names there.
@@ -204,7 +198,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 	if err != nil {
 		return err
 	}
-	i.Manifest = manifest
+	i.Manifest, i.RawManifest = manifest, doc.raw
 	if reason := notNydus(manifest); reason != "" {
 		return &NotNydusError{Target: target, Reference: i.Reference, Descriptor: i.Descriptor, Digest: doc.Digest, Reason: reason}
 	}
@@ -218,6 +212,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 	if err != nil {
 		return fmt.Errorf("read the config: %w", err)
 	}
+	i.RawConfig = rawConfig
 	config, diffIDs, err := sourceConfig(rawConfig, len(data))
 	if err != nil {
 		return fmt.Errorf("config %s: %w", manifest.Config.Digest, err)
@@ -229,9 +224,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 		if err != nil {
 			return err
 		}
-		if c, ok := source.(io.Closer); ok {
-			i.closers = append(i.closers, c)
-		}
+		i.closers.add(source)
 		layer := Layer{Descriptor: d, DiffID: d.Digest.String(), Source: source}
 		if diffIDs != nil {
 			layer.DiffID = diffIDs[n].String()

@@ -98,9 +98,18 @@ func splitLayers(manifest *v1.Manifest) (data []v1.Descriptor, bootstrap v1.Desc
 	return manifest.Layers[:last], manifest.Layers[last], nil
 }
 
-// selectManifest returns doc if it is a manifest; from an index the Nydus
-// manifest of the platform, or where there is none the platform's other one.
-func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options) (*document, error) {
+// A preference says which manifest of a platform is taken from an index that
+// has both.
+type preference bool
+
+const (
+	preferNydus preference = true
+	preferOCI   preference = false
+)
+
+// selectManifest returns doc if it is a manifest; from an index the manifest of
+// the platform that is preferred or, where there is none, its other one.
+func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options, prefer preference) (*document, error) {
 	if !doc.MediaType.IsIndex() {
 		return doc, nil
 	}
@@ -137,6 +146,8 @@ func selectManifest(ctx context.Context, where store, doc *document, target stri
 		}
 	}
 	switch {
+	case nydus != nil && other != nil && prefer == preferOCI:
+		return where.child(ctx, *other)
 	case nydus != nil && other != nil:
 		o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
 			target, other.Platform, nydus.Digest, other.Digest)

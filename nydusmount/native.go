@@ -1,9 +1,7 @@
 package nydusmount
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -16,16 +14,6 @@ import (
 const (
 	// parallelTails is how many layers' tails are read at once.
 	parallelTails = 8
-	// smallBlob is the size up to which a blob is read whole to get at its
-	// tail: a layer of metadata only.
-	smallBlob = 128 << 10
-	// shortTail is what is read first of a blob of which nothing says where its
-	// data ends: a table of contents and its tar header are shorter.
-	shortTail = 4 << 10
-	// kindTail is where a metadata cache keeps tails.
-	kindTail = "tails"
-	// longTail is the longest tail that is read in one request.
-	longTail = 256 << 20
 )
 
 // Native opens an image in this process. It reads the tail of each data blob,
@@ -61,13 +49,13 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	for i := range image.Layers {
 		layer := &image.Layers[i]
 		group.Go(func() error {
-			tree, meta, err := readTail(groupCtx, layer, blobs[layer.BlobID()], image.Metadata)
+			tail, err := ReadTail(groupCtx, layer, blobs[layer.BlobID()], image.Metadata)
 			if err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
-			metas[i] = meta
-			if tree != nil {
-				m.Layers[i] = m.view(ctx, tree, layer.BlobID())
+			metas[i] = tail.Meta
+			if tail.Tree != nil {
+				m.Layers[i] = m.view(ctx, tail.Tree, layer.BlobID())
 			}
 			return nil
 		})
@@ -94,82 +82,6 @@ func (s chunkSource) load(ctx context.Context, chunks []rafs.Chunk) (func(), err
 }
 
 func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
-
-// readTail reads what follows a blob's data: blob.meta, if b has one, and the
-// layer's own tree, nil if the blob carries none. b is the blob's entry in the
-// merged bootstrap, nil if no file of the image uses the blob. A tail that is
-// sound is kept.
-func readTail(ctx context.Context, layer *nydusimage.Layer, b *rafs.Blob, kept *nydusimage.MetadataCache) (*rafs.Tree, *blob.Meta, error) {
-	size := layer.Source.Size()
-	start := dataEnd(b, size)
-	if size-start > longTail {
-		return parseTail(ctx, layer.Source, b)
-	}
-	name := fmt.Sprintf("%s %d %d", layer.Digest, start, size)
-	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
-		return parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
-	}
-	tail := make([]byte, size-start)
-	if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
-		return nil, nil, fmt.Errorf("read the blob's tail: %w", err)
-	}
-	tree, meta, err := parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
-	if err == nil {
-		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
-	}
-	return tree, meta, err
-}
-
-func parseTail(ctx context.Context, source blob.Source, b *rafs.Blob) (*rafs.Tree, *blob.Meta, error) {
-	var meta *blob.Meta
-	if b != nil && blob.HasMeta(*b) {
-		var err error
-		if meta, err = blob.ReadMeta(ctx, source, *b); err != nil {
-			return nil, nil, err
-		}
-	}
-	toc, err := blob.ReadTOC(ctx, source)
-	if errors.Is(err, blob.ErrNoTOC) {
-		return nil, meta, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if b != nil && b.TOCDigest != [32]byte{} && b.TOCDigest != toc.Digest {
-		return nil, nil, fmt.Errorf("the table of contents hashes to %x, the bootstrap says %x: %w", toc.Digest, b.TOCDigest, blob.ErrDigest)
-	}
-	bootstrap, err := toc.Bootstrap(ctx, source)
-	if errors.Is(err, blob.ErrNoTOC) {
-		return nil, meta, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	tree, err := rafs.Open(bytes.NewReader(bootstrap), int64(len(bootstrap)))
-	if err != nil {
-		return nil, nil, fmt.Errorf("the layer's bootstrap: %w", err)
-	}
-	return tree, meta, nil
-}
-
-// dataEnd gives the offset behind a blob's chunks: in v6 blob.meta lies there,
-// in v5 a tar header.
-func dataEnd(b *rafs.Blob, size int64) int64 {
-	var end uint64
-	switch {
-	case b != nil && b.Meta.UncompressedSize != 0:
-		end = b.Meta.Offset
-	case b != nil:
-		end = b.CompressedSize
-	}
-	if end > 0 && end < uint64(size) {
-		return int64(end)
-	}
-	if size <= smallBlob {
-		return 0
-	}
-	return size - shortTail
-}
 
 // checkChunkTables compares all chunks of the merged tree's files with the
 // chunk tables in the blobs and, where the bootstrap layer carries them, with
