@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/ocicrypt"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -46,6 +48,18 @@ func explain(err error) string {
 }
 
 func hint(err error) string {
+	var ofCheck checkError
+	if errors.As(err, &ofCheck) {
+		return ofCheck.hint()
+	}
+	var ofMount mountError
+	if errors.As(err, &ofMount) {
+		return ofMount.hint()
+	}
+	var ofInspect inspectError
+	if errors.As(err, &ofInspect) {
+		return ofInspect.hint()
+	}
 	var read *artifact.ReadError
 	var plain *nydusimage.NotNydusError
 	var wrong usageError
@@ -67,6 +81,10 @@ func hint(err error) string {
 		return "leave --require-layers out to scan what the image shows"
 	case errors.As(err, &plain):
 		return "leave --require-nydus out to scan it as trivy image does"
+	case errors.Is(err, nydusmount.ErrBackend):
+		return "say where the data lies, with --mount nydusd, --backend-type and --backend-config-file"
+	case errors.Is(err, ocicrypt.ErrKey):
+		return "give the private key that it was encrypted for with --decryption-key; PKCS #7 takes its certificate, too"
 	case errors.As(err, &badName):
 		return "write it as host/repository:tag or host/repository@sha256:…, in lower case"
 	case errors.Is(err, rafs.ErrUnsupported):
@@ -98,13 +116,17 @@ func hint(err error) string {
 // oneLine makes text safe for a terminal: names in an image can hold control
 // characters.
 func oneLine(text string) string {
+	return printable(strings.NewReplacer("\n", "; ", "\t", " ").Replace(strings.TrimSpace(text)))
+}
+
+// printable spells out the control characters of a text, and what of it is no
+// UTF-8.
+func printable(text string) string {
 	var b strings.Builder
-	for _, r := range strings.TrimSpace(text) {
+	for i, r := range text {
 		switch {
-		case r == '\n':
-			b.WriteString("; ")
-		case r == '\t':
-			b.WriteByte(' ')
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, text[i])
 		case unicode.IsPrint(r):
 			b.WriteRune(r)
 		default:

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
 // evidenceSchema is the version of the document below; docs/evidence.md
@@ -49,8 +50,8 @@ type trafficEvidence struct {
 
 // The annotations in which converters name the source image.
 var sourceAnnotations = []string{
-	"containerd.io/snapshot/nydus-source-digest",
-	"containerd.io/snapshot/nydus-source-reference",
+	nydusimage.AnnotationSourceDigest,
+	nydusimage.AnnotationSourceReference,
 }
 
 func (s *service) evidence() evidence {

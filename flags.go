@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/aquasecurity/trivy/pkg/flag"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/ocicrypt"
 )
 
 // The values of --mount.
@@ -22,6 +24,7 @@ type nydusFlagGroup struct {
 	RequireLayers *flag.Flag[bool]
 	RefsFrom      *flag.Flag[string]
 	Twin          *flag.Flag[bool]
+	DecryptionKey *flag.Flag[[]string]
 }
 
 // nydusOptions are the values of these flags.
@@ -33,6 +36,7 @@ type nydusOptions struct {
 	requireLayers bool
 	refsFrom      string
 	twin          bool
+	keys          *ocicrypt.Keys // nil without the flag
 	nydusd        nydusdOptions
 }
 
@@ -66,6 +70,7 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Name: "twin", ConfigName: "nydus.twin",
 			Usage: "scan an OCI image through the Nydus image that names it as its subject (which nothing proves)",
 		},
+		DecryptionKey: newDecryptionKeyFlag(),
 	}
 }
 
@@ -74,7 +79,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -82,7 +87,8 @@ func (g *nydusFlagGroup) Flags() []flag.Flagger {
 func (g *nydusFlagGroup) ToOptions(*flag.Options) error { return nil }
 
 // options gives the values, once Trivy has parsed the flags.
-func (g *nydusFlagGroup) options() nydusOptions {
+func (g *nydusFlagGroup) options() (nydusOptions, error) {
+	keys, err := readDecryptionKeys(g.DecryptionKey)
 	return nydusOptions{
 		mount:         g.Mount.Value(),
 		evidence:      g.Evidence.Value(),
@@ -91,7 +97,8 @@ func (g *nydusFlagGroup) options() nydusOptions {
 		requireLayers: g.RequireLayers.Value(),
 		refsFrom:      g.RefsFrom.Value(),
 		twin:          g.Twin.Value(),
-	}
+		keys:          keys,
+	}, err
 }
 
 // usageTemplate shows the flags in their groups, as `trivy image --help` does.

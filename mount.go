@@ -21,6 +21,8 @@ type mountFlagGroup struct {
 	PlainHTTP *flag.Flag[bool]
 	Twin      *flag.Flag[bool]
 	Prefetch  *flag.Flag[bool]
+
+	DecryptionKey *flag.Flag[[]string]
 }
 
 func newMountFlagGroup() *mountFlagGroup {
@@ -28,6 +30,8 @@ func newMountFlagGroup() *mountFlagGroup {
 	return &mountFlagGroup{
 		PlainHTTP: scan.PlainHTTP,
 		Twin:      scan.Twin,
+
+		DecryptionKey: scan.DecryptionKey,
 		Prefetch: &flag.Flag[bool]{
 			Name: "prefetch", ConfigName: "nydus.prefetch",
 			Usage: "let nydusd fetch the whole image in the background",
@@ -40,7 +44,7 @@ func (g *mountFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *mountFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.PlainHTTP, g.Twin, g.Prefetch}
+	return []flag.Flagger{g.PlainHTTP, g.Twin, g.DecryptionKey, g.Prefetch}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -49,7 +53,10 @@ func (g *mountFlagGroup) ToOptions(*flag.Options) error { return nil }
 
 // mount runs `trivy nydus mount`.
 func mount(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	return execute(ctx, newMountCommand(stdout, stderr), args, stdout, stderr)
+	if err := execute(ctx, newMountCommand(stdout, stderr), args, stdout, stderr); err != nil {
+		return mountError{err}
+	}
+	return nil
 }
 
 func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -85,6 +92,9 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 			return usage("read the flags: %w", err)
 		}
 		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
+		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {
+			return err
+		}
 		if values.nydusd, err = nydusd.options(); err != nil {
 			return err
 		}

@@ -24,7 +24,12 @@ func (s *service) plainArtifact(ctx context.Context, config tartifact.ScannerCon
 		if err != nil {
 			return nil, nil, fmt.Errorf("open %s: %w", config.Target, err)
 		}
-		art, err := artimage.NewArtifact(img, c, config.ArtifactOption)
+		option := config.ArtifactOption
+		if option.MisconfScannerOption, err = s.compileChecks(); err != nil {
+			cleanup()
+			return nil, nil, err
+		}
+		art, err := artimage.NewArtifact(img, c, option)
 		if err != nil {
 			cleanup()
 			return nil, nil, err

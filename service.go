@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/authn/github"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/aquasecurity/trivy-db/pkg/db"
 	"github.com/aquasecurity/trivy/pkg/cache"
@@ -63,6 +64,9 @@ func (s *service) close() {
 
 // initialize implements [tartifact.InitializeScanService].
 func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
+	if err := s.restoreMisconf(ctx, s.options, &config.ArtifactOption); err != nil {
+		return tscan.Service{}, nil, err
+	}
 	target := config.Target
 	if s.options.Input != "" && !nydusimage.IsPath(target) {
 		target = "./" + target
@@ -147,7 +151,7 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 		if err != nil {
 			return tscan.Service{}, nil, err
 		}
-		return tscan.NewService(client.NewService(config.ServerOption), art), cleanup, nil
+		return tscan.NewService(backend{client.NewService(config.ServerOption), s.options.ScanOpts()}, art), cleanup, nil
 	}
 	results, err := s.openCache(config.CacheOptions)
 	if err != nil {
@@ -157,8 +161,8 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 	if err != nil {
 		return tscan.Service{}, nil, err
 	}
-	backend := local.NewService(applier.NewApplier(results), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(db.Config{}))
-	return tscan.NewService(backend, art), cleanup, nil
+	here := local.NewService(applier.NewApplier(results), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(db.Config{}))
+	return tscan.NewService(backend{here, s.options.ScanOpts()}, art), cleanup, nil
 }
 
 // imageOptions translates Trivy's registry options.
@@ -168,6 +172,7 @@ func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.O
 		Mirrors:   trivy.RegistryMirrors,
 		PlainHTTP: s.ours.plainHTTP,
 		Twin:      s.ours.twin,
+		Keys:      s.ours.keys,
 		Platform:  trivy.Platform.Platform,
 		Traffic:   &s.traffic,
 		Notice:    func(line string) { log.Info(line) },
@@ -223,9 +228,11 @@ func (s *service) closingLine() {
 }
 
 // size is what a full download of the image would take.
-func size(img *nydusimage.Image) int64 {
-	total := img.Manifest.Config.Size
-	for _, layer := range img.Manifest.Layers {
+func size(img *nydusimage.Image) int64 { return fullSize(img.Manifest) }
+
+func fullSize(manifest *v1.Manifest) int64 {
+	total := manifest.Config.Size
+	for _, layer := range manifest.Layers {
 		total += layer.Size
 	}
 	return total

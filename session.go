@@ -11,6 +11,7 @@ import (
 	tartifact "github.com/aquasecurity/trivy/pkg/commands/artifact"
 	fartifact "github.com/aquasecurity/trivy/pkg/fanal/artifact"
 	"github.com/aquasecurity/trivy/pkg/flag"
+	"github.com/aquasecurity/trivy/pkg/misconf"
 	tscan "github.com/aquasecurity/trivy/pkg/scan"
 	"github.com/aquasecurity/trivy/pkg/types"
 
@@ -27,6 +28,7 @@ type session struct {
 	// service in the middle of a scan.
 	current    *service
 	analyzers  *artifact.Analyzers
+	misconf    *misconf.ScannerOption // nil until it is needed
 	cache      cache.Cache
 	closeCache func()
 }
@@ -59,7 +61,7 @@ func (s *session) close(ctx context.Context) error {
 func (s *session) scan(ctx context.Context, options flag.Options, target string) (types.Report, *service, error) {
 	options.Target = target
 	s.current = &service{session: s, options: options, started: time.Now()}
-	report, err := s.runner.ScanImage(ctx, options)
+	report, err := s.runner.ScanImage(ctx, withoutMisconf(options))
 	if err == nil {
 		report, err = s.runner.Filter(ctx, options, report)
 	}
@@ -77,7 +79,7 @@ func (s *session) analyzersFor(option fartifact.Option) (*artifact.Analyzers, er
 		return s.analyzers, nil
 	}
 	var err error
-	s.analyzers, err = artifact.NewAnalyzers(option)
+	s.analyzers, err = artifact.NewAnalyzers(option, s.compileChecks)
 	return s.analyzers, err
 }
 

@@ -21,9 +21,7 @@ import (
 	"fmt"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
-	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
-	"github.com/aquasecurity/trivy/pkg/fanal/handler"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
 	"github.com/aquasecurity/trivy/pkg/log"
 	"github.com/aquasecurity/trivy/pkg/semaphore"
@@ -38,32 +36,6 @@ const Type ftypes.ArtifactType = "nydus"
 // ErrLayers is wrapped by the refusal of an image whose hidden files are not
 // known (--require-layers).
 var ErrLayers = errors.New("--require-layers")
-
-// Analyzers are what runs over files and image configs. Making them writes
-// state that is global to the process, so they are made once and shared.
-type Analyzers struct {
-	files    analyzer.AnalyzerGroup
-	config   analyzer.ConfigAnalyzerGroup
-	handlers handler.Manager
-	option   artifact.Option
-}
-
-// NewAnalyzers makes the analyzers for Trivy's options.
-func NewAnalyzers(option artifact.Option) (*Analyzers, error) {
-	handlers, err := handler.NewManager(option)
-	if err != nil {
-		return nil, fmt.Errorf("start handlers: %w", err)
-	}
-	files, err := analyzer.NewAnalyzerGroup(option.AnalyzerOptions())
-	if err != nil {
-		return nil, fmt.Errorf("start analyzers: %w", err)
-	}
-	config, err := analyzer.NewConfigAnalyzerGroup(option.ConfigAnalyzerOptions())
-	if err != nil {
-		return nil, fmt.Errorf("start analyzers of image configs: %w", err)
-	}
-	return &Analyzers{files: files, config: config, handlers: handlers, option: option}, nil
-}
 
 // Options are what the artifact takes beside Trivy's own.
 type Options struct {
@@ -83,21 +55,19 @@ type Options struct {
 
 // An Artifact is a Nydus image to be scanned, once.
 type Artifact struct {
-	image    *nydusimage.Image
-	open     func(context.Context) (*nydusmount.Mount, error)
-	mount    *nydusmount.Mount // nil until it is needed
-	cache    cache.ArtifactCache
-	group    analyzer.AnalyzerGroup
-	config   analyzer.ConfigAnalyzerGroup
-	handlers handler.Manager
-	option   artifact.Option
-	our      Options
+	image *nydusimage.Image
+	open  func(context.Context) (*nydusmount.Mount, error)
+	mount *nydusmount.Mount // nil until it is needed
+	cache cache.ArtifactCache
+	*Analyzers
+	our Options
 
 	log      *log.Logger
 	desk     *desk
 	limit    *semaphore.Weighted
 	failures failures
 	progress progress
+	layers   []layer
 	works    []*work
 	read     int // files that analyzers were given
 	evidence Evidence
@@ -109,18 +79,15 @@ var _ artifact.Artifact = (*Artifact)(nil)
 // in the cache. Results are taken from and put into the cache.
 func New(image *nydusimage.Image, open func(context.Context) (*nydusmount.Mount, error), c cache.ArtifactCache, analyzers *Analyzers, our Options) *Artifact {
 	return &Artifact{
-		image:    image,
-		open:     open,
-		cache:    c,
-		group:    analyzers.files,
-		config:   analyzers.config,
-		handlers: analyzers.handlers,
-		option:   analyzers.option,
-		our:      our,
-		log:      log.WithPrefix("nydus"),
-		desk:     newDesk(analyzers.files),
-		limit:    semaphore.New(analyzers.option.Parallel),
-		progress: progress{report: our.Progress},
+		image:     image,
+		open:      open,
+		cache:     c,
+		Analyzers: analyzers,
+		our:       our,
+		log:       log.WithPrefix("nydus"),
+		desk:      newDesk(analyzers.group),
+		limit:     semaphore.New(analyzers.option.Parallel),
+		progress:  progress{report: our.Progress},
 	}
 }
 
@@ -138,14 +105,14 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 		return artifact.Reference{}, err
 	}
 	if known != nil {
-		return a.reference(known.ImageKey, known.Keys), a.use(known)
+		return a.reference(known), a.use(known)
 	}
 	r, err := a.inspect(ctx)
 	if err != nil {
 		return artifact.Reference{}, err
 	}
 	a.keep(name, r)
-	return a.reference(r.ImageKey, r.Keys), nil
+	return a.reference(&r), nil
 }
 
 // inspect mounts the image and scans what the cache does not have.
@@ -160,16 +127,16 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if err := a.tell(cut.notes); err != nil {
 		return r, err
 	}
-	for i := range a.image.Layers {
-		r.Compressed += a.image.Layers[i].Size
+	a.layers, r.DiffIDs = cut.layers, diffIDs(cut.layers)
+	for i := range cut.layers {
+		r.Compressed += cut.layers[i].size
 		r.Uncompressed += cut.slices[i].size
 	}
 	if err := a.checkSize(r.Compressed, r.Uncompressed); err != nil {
 		return r, err
 	}
-	bases := baseLayers(a.image)
 	for _, s := range cut.slices {
-		w := &work{slice: s, base: bases[s.layer]}
+		w := &work{slice: s, base: a.layers[s.layer].base}
 		a.chooseFiles(w)
 		if w.key, err = a.sliceKey(w); err != nil {
 			return r, fmt.Errorf("cache key of layer %d: %w", s.layer+1, err)
@@ -183,6 +150,11 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	missingImage, missing, err := a.cache.MissingBlobs(ctx, r.ImageKey, r.Keys)
 	if err != nil {
 		return r, fmt.Errorf("ask the cache what it has: %w", err)
+	}
+	if missingImage || len(missing) > 0 {
+		if err := a.compile(); err != nil {
+			return r, err
+		}
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {

@@ -47,13 +47,13 @@ func (s *slicesinks) cleanup() {
 // blobInfo puts together what was found in one slice, as Trivy's image artifact
 // does for a layer.
 func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes.BlobInfo, error) {
-	layer := a.image.Layers[w.layer]
+	layer := &a.layers[w.layer]
 	info := ftypes.BlobInfo{
 		SchemaVersion: ftypes.BlobJSONSchemaVersion,
 		Size:          w.size,
-		Digest:        layer.Digest.String(),
-		DiffID:        layer.DiffID,
-		CreatedBy:     layer.CreatedBy,
+		Digest:        layer.digest,
+		DiffID:        layer.diffID,
+		CreatedBy:     layer.createdBy,
 		WhiteoutFiles: w.whiteouts,
 		PackageInfos:  w.database.result.PackageInfos,
 	}

@@ -59,7 +59,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: a.read}
 	for _, w := range a.works {
 		s := SliceEvidence{
-			Blob:           a.image.Layers[w.layer].Digest.String(),
+			Blob:           a.layers[w.layer].digest,
 			FromCache:      !fresh[w.key],
 			LayerBootstrap: w.tree,
 			Base:           w.base,

@@ -32,7 +32,7 @@ func (a *Artifact) imageKey() (string, error) {
 // them and how far they are verified, what of the result belongs to the image,
 // and, through Trivy's own function, analyzers and options.
 func (a *Artifact) sliceKey(w *work) (string, error) {
-	layer := a.image.Layers[w.layer]
+	layer := &a.layers[w.layer]
 	files, err := digestFiles(w.files)
 	if err != nil {
 		return "", err
@@ -46,7 +46,7 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		FileChecksum            bool
 		Verified                nydusmount.Verification
 	}{
-		Blob: layer.Digest.String(), DiffID: layer.DiffID, CreatedBy: layer.CreatedBy,
+		Blob: layer.digest, DiffID: layer.diffID, CreatedBy: layer.createdBy,
 		Files: files, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
@@ -58,7 +58,7 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 }
 
 // digestFiles hashes what a scan of the files depends on: paths, visibility,
-// modes, sizes and the digests of their chunks.
+// modes, sizes, and the digests and places of their chunks.
 func digestFiles(files []wantedFile) (string, error) {
 	h := sha256.New()
 	var number [8]byte
@@ -81,6 +81,8 @@ func digestFiles(files []wantedFile) (string, error) {
 		for n := range chunks {
 			put(uint64(chunks[n].FileOffset))
 			h.Write(chunks[n].Digest[:])
+			// Where there is no digest, the place in the blob says what the chunk is.
+			put(chunks[n].CompressedOffset)
 		}
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil

@@ -16,8 +16,9 @@ const kindRecord = "records"
 // from its manifest and config alone.
 type record struct {
 	ImageKey     string
-	Keys         []string
-	Compressed   int64 // bytes, for --max-image-size
+	Keys         []string // one a layer
+	DiffIDs      []string // of the layers
+	Compressed   int64    // bytes, for --max-image-size
 	Uncompressed int64
 	Evidence     Evidence
 }
@@ -44,7 +45,7 @@ func (a *Artifact) recorded(ctx context.Context, name string) (*record, error) {
 		return nil, nil
 	}
 	var r record
-	if json.Unmarshal(data, &r) != nil || len(r.Keys) != len(a.image.Layers) {
+	if json.Unmarshal(data, &r) != nil || len(r.Keys) == 0 || len(r.Keys) != len(r.DiffIDs) {
 		return nil, nil
 	}
 	missingImage, missing, err := a.cache.MissingBlobs(ctx, r.ImageKey, r.Keys)

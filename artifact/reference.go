@@ -9,29 +9,22 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
-	"github.com/aquasecurity/trivy/pkg/fanal/image"
 	tname "github.com/aquasecurity/trivy/pkg/fanal/image/name"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
 	"github.com/aquasecurity/trivy/pkg/types"
-
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
 // reference describes the image to Trivy, with all the metadata that reports
 // have of a container image.
-func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference {
+func (a *Artifact) reference(r *record) artifact.Reference {
 	img := a.image
-	var diffIDs []string
-	for i := range img.Layers {
-		diffIDs = append(diffIDs, img.Layers[i].DiffID)
-	}
 	tags, digests := []string{}, []string{}
 	if img.Reference != nil {
 		tags, digests = Repository(img.Reference, img.Descriptor.Digest)
 	}
 	metadata := artifact.ImageMetadata{
 		ID:          img.Manifest.Config.Digest.String(),
-		DiffIDs:     diffIDs,
+		DiffIDs:     r.DiffIDs,
 		RepoTags:    tags,
 		RepoDigests: digests,
 		ConfigFile:  *img.Config,
@@ -42,8 +35,8 @@ func (a *Artifact) reference(imageKey string, keys []string) artifact.Reference 
 	return artifact.Reference{
 		Name:          a.our.Name,
 		Type:          ftypes.TypeContainerImage,
-		ID:            imageKey,
-		BlobIDs:       keys,
+		ID:            r.ImageKey,
+		BlobIDs:       r.Keys,
 		ImageMetadata: metadata,
 	}
 }
@@ -61,28 +54,6 @@ func Repository(reference name.Reference, digest v1.Hash) (tags, digests []strin
 		tags = append(tags, fmt.Sprintf("%s:%s", spelled, tag.TagStr()))
 	}
 	return tags, []string{fmt.Sprintf("%s@%s", spelled, digest)}
-}
-
-// baseLayers guesses, as Trivy does from the history, which layers come from a
-// base image. No layer does where the history does not map to the layers.
-func baseLayers(img *nydusimage.Image) []bool {
-	bases := make([]bool, len(img.Layers))
-	last := image.GuessBaseImageIndex(img.Config.History)
-	layer := 0
-	for i, h := range img.Config.History {
-		if i > last {
-			break
-		}
-		if h.EmptyLayer {
-			continue
-		}
-		if layer >= len(bases) {
-			return make([]bool, len(img.Layers))
-		}
-		bases[layer] = true
-		layer++
-	}
-	return bases
 }
 
 // checkSize refuses an image over --max-image-size: first by its blobs, then by

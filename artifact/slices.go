@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"errors"
 	"fmt"
 	"path"
 
@@ -51,7 +50,8 @@ type slice struct {
 
 // slicing is how an image is cut into slices.
 type slicing struct {
-	slices []slice
+	layers []layer
+	slices []slice  // one a layer
 	notes  []string // what a person should know about it
 }
 
@@ -60,7 +60,11 @@ type slicing struct {
 // which files are hidden. Otherwise a file belongs to the layer whose blob
 // holds its data, and hidden files are not known.
 func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
-	c := &slicing{slices: make([]slice, len(m.Layers))}
+	layers, err := layersOf(m)
+	if err != nil {
+		return nil, err
+	}
+	c := &slicing{layers: layers, slices: make([]slice, len(layers))}
 	for i := range c.slices {
 		c.slices[i].layer = i
 	}
@@ -69,7 +73,7 @@ func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner := byBlob(m)
+	owner := byBlob(m, c.layers)
 	if overlay != nil {
 		owner = func(name string, _ []rafs.Chunk) (int, error) {
 			layer, _ := overlay.Layer(name)
@@ -123,10 +127,10 @@ func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 
 // byBlob finds a file's layer by the blob that holds its first chunk. A file
 // without data belongs to the lowest layer.
-func byBlob(m *nydusmount.Mount) func(string, []rafs.Chunk) (int, error) {
-	layers := make(map[string]int, len(m.Image.Layers))
-	for i := range m.Image.Layers {
-		layers[m.Image.Layers[i].BlobID()] = i
+func byBlob(m *nydusmount.Mount, list []layer) func(string, []rafs.Chunk) (int, error) {
+	layers := make(map[string]int, len(list))
+	for i := range list {
+		layers[list[i].blobID] = i
 	}
 	return func(name string, chunks []rafs.Chunk) (int, error) {
 		if len(chunks) == 0 {
@@ -143,9 +147,6 @@ func byBlob(m *nydusmount.Mount) func(string, []rafs.Chunk) (int, error) {
 // addShown walks the merged tree.
 func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
 	links := make(map[uint64]struct{})
-	if len(c.slices) == 0 {
-		return errors.New("the image has no data layers")
-	}
 	return m.Merged.Walk(func(name string, inode rafs.Inode) error {
 		var chunks []rafs.Chunk
 		if !trees && inode.IsRegular() {

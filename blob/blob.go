@@ -21,6 +21,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 var (
@@ -30,6 +32,12 @@ var (
 	// ErrIncomplete is wrapped by errors about bytes that could not be had in
 	// full: a missing or truncated blob, a registry that gave up.
 	ErrIncomplete = errors.New("could not be read in full")
+	// ErrMissing is wrapped, beside ErrIncomplete, by errors about a blob that the
+	// place which should hold it says it has not.
+	ErrMissing = errors.New("the blob is missing")
+	// ErrSize is wrapped, beside ErrIncomplete, by errors about a blob that is
+	// shorter or longer there than the manifest says.
+	ErrSize = errors.New("size mismatch")
 )
 
 // A Source gives the bytes of one blob as stored. It is safe for concurrent
@@ -42,10 +50,12 @@ type Source interface {
 	ReadRange(ctx context.Context, p []byte, off int64) error
 }
 
-// checkRange says whether n bytes at off lie in a blob of the given size.
+// checkRange says whether n bytes at off lie in a blob of the given size. If
+// not, either the blob was cut off before the manifest was written, or what
+// located the bytes is wrong.
 func checkRange(off, n, size int64) error {
 	if off < 0 || n < 0 || n > size || off > size-n {
-		return fmt.Errorf("bytes %d to %d lie outside the blob's %d bytes: %w", off, off+n, size, ErrIncomplete)
+		return fmt.Errorf("bytes %d to %d lie outside the blob's %d bytes: %w: %w", off, off+n, size, ErrIncomplete, rafs.ErrCorrupt)
 	}
 	return nil
 }

@@ -49,9 +49,9 @@ func FuzzReadTOC(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, p := range toc.parts {
-			if p.name == partBootstrap {
-				if int64(len(bootstrap)) != p.size || p.hasDigest && sha256.Sum256(bootstrap) != p.digest {
+		for _, p := range toc.Parts {
+			if p.Name == partBootstrap {
+				if int64(len(bootstrap)) != p.Size || p.Digest != [32]byte{} && sha256.Sum256(bootstrap) != p.Digest {
 					t.Errorf("a bootstrap of %d bytes is not what the table says: %+v", len(bootstrap), p)
 				}
 				break
@@ -60,29 +60,50 @@ func FuzzReadTOC(f *testing.F) {
 	})
 }
 
+// FuzzParseMeta reads tables and locates every chunk by them, as merged
+// bootstraps and such that lie have it.
 func FuzzParseMeta(f *testing.F) {
 	for _, seed := range seeds(f, "*.meta") {
 		count := binary.LittleEndian.Uint32(seed[len(seed)-metaHeaderSize+12:])
-		f.Add(seed, uint64(len(seed)-metaHeaderSize), count, true)
-		f.Add(seed, uint64(count)*chunkInfoV2, count, true)
-		f.Add(seed, uint64(count)*chunkInfoV1, count, false)
-		f.Add(seed, uint64(1)<<63, count, false)
+		f.Add(seed, uint64(len(seed)-metaHeaderSize), count, uint32(rafs.BlobChunkInfoV2))
+		f.Add(seed, uint64(count)*chunkInfoV2, count, uint32(rafs.BlobChunkInfoV2))
+		f.Add(seed, uint64(count)*chunkInfoV1, count, uint32(0))
+		f.Add(seed, uint64(1)<<63, count, uint32(0))
 	}
-	f.Add([]byte{}, uint64(0), uint32(0), false)
-	f.Fuzz(func(t *testing.T, file []byte, size uint64, count uint32, v2 bool) {
-		b := rafs.Blob{ChunkCount: count, Meta: rafs.BlobMeta{UncompressedSize: size}}
-		if v2 {
-			b.Features = rafs.BlobChunkInfoV2
-		}
+	for _, features := range []rafs.BlobFeatures{rafs.BlobBatch, rafs.BlobZran} {
+		m := &metaBuilder{dictionaries: []byte("dictionary")}
+		m.entry(MetaChunk{Flags: MetaBatch, UncompressedSize: 1})
+		m.entry(MetaChunk{Flags: MetaZran, UncompressedSize: 1})
+		m.slice(zranContext{stored: 10, size: 10, dictSize: 10, bits: 3})
+		file, b := m.table(features)
+		f.Add(file, b.Meta.UncompressedSize, b.ChunkCount, uint32(b.Features))
+	}
+	f.Add([]byte{}, uint64(0), uint32(0), uint32(0))
+	f.Fuzz(func(t *testing.T, file []byte, size uint64, count, features uint32) {
+		b := rafs.Blob{ChunkCount: count, Features: rafs.BlobFeatures(features), Meta: rafs.BlobMeta{UncompressedSize: size}}
 		meta, err := ParseMeta(file, b)
 		if err != nil {
 			return
 		}
-		if len(meta.chunks) != int(count) {
-			t.Errorf("%d chunks, not %d", len(meta.chunks), count)
+		if meta.Len() != int(count) {
+			t.Errorf("%d chunks, not %d", meta.Len(), count)
 		}
 		if meta.Check(&rafs.Chunk{Index: count}) == nil {
 			t.Errorf("chunk %d of %d passes", count, count)
+		}
+		if !meta.Same(meta) {
+			t.Error("the table is another than itself")
+		}
+		for i := range meta.Len() {
+			entry := meta.Chunk(i)
+			c := rafs.Chunk{
+				Index: uint32(i), CompressedOffset: entry.CompressedOffset, CompressedSize: entry.CompressedSize,
+				UncompressedOffset: entry.UncompressedOffset, UncompressedSize: entry.UncompressedSize,
+			}
+			u, within, err := meta.shared(&c, rafs.CompressorZstd)
+			if err == nil && u != nil && (u.check() != nil || uint64(within)+uint64(entry.UncompressedSize) > uint64(u.size)) {
+				t.Errorf("chunk %d: %d bytes at %d of %+v", i, entry.UncompressedSize, within, u)
+			}
 		}
 	})
 }
@@ -98,6 +119,43 @@ func FuzzDecompress(f *testing.F) {
 		out, err := decompress(rafs.Compressor(compressor), data, int(size))
 		if err == nil && len(out) != int(size) {
 			t.Errorf("%d bytes without an error, not %d", len(out), size)
+		}
+	})
+}
+
+// FuzzZran inflates slices with any context.
+func FuzzZran(f *testing.F) {
+	b := &bitWriter{}
+	b.write(7, 3)
+	b.literals("some text, ", false)
+	b.stored("stored", false)
+	b.back(2, true)
+	f.Add(b.bytes[1:], []byte("a dictionary"), b.bytes[0], uint8(5), uint16(20))
+	f.Add(b.bytes, []byte{}, uint8(0), uint8(0), uint16(1))
+	f.Fuzz(func(t *testing.T, data, dictionary []byte, before, bits uint8, size uint16) {
+		z := zranCodec{dictionary: dictionary[:min(len(dictionary), deflateWindow)], before: before, bits: bits % 8}
+		out, err := z.decode(data, int(size))
+		if err == nil && len(out) != int(size) {
+			t.Errorf("%d bytes without an error, not %d", len(out), size)
+		}
+	})
+}
+
+// FuzzXTS decrypts anything, and encrypts whole blocks again.
+func FuzzXTS(f *testing.F) {
+	f.Add(make([]byte, 48), make([]byte, 32))
+	f.Add(make([]byte, 18), make([]byte, 32))
+	f.Fuzz(func(t *testing.T, data, seed []byte) {
+		x, err := newXTS(sha256.Sum256(seed), [16]byte(sha256.New().Sum(nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := x.decrypt(data)
+		if len(data) < 16 && err == nil {
+			t.Errorf("%d bytes are decrypted", len(data))
+		}
+		if len(data)%16 == 0 && len(data) > 0 && !bytes.Equal(x.encrypt(plain), data) {
+			t.Errorf("%d bytes are not what they were", len(data))
 		}
 	})
 }

@@ -108,7 +108,7 @@ func (h *HTTP) read(ctx context.Context, p []byte, off int64) (int, error) {
 		return readBody(resp.Body, p[:n])
 	}
 	if resp.ContentLength >= 0 && resp.ContentLength != h.size {
-		return 0, fmt.Errorf("%s has %d bytes for a blob of %d", resp.Request.URL.Host, resp.ContentLength, h.size)
+		return 0, fmt.Errorf("%s has %d bytes for a blob of %d: %w", resp.Request.URL.Host, resp.ContentLength, h.size, ErrSize)
 	}
 	if int64(len(p)) == h.size {
 		return readBody(resp.Body, p)
@@ -229,11 +229,11 @@ func statusError(code int, host string) error {
 	what := fmt.Sprintf("%s answered %d %s", host, code, http.StatusText(code))
 	switch code {
 	case http.StatusNotFound:
-		what += ": the blob is missing from the registry"
+		return fmt.Errorf("%s: %w from the registry", what, ErrMissing)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		what += ": the credentials do not allow to pull it"
 	case http.StatusRequestedRangeNotSatisfiable:
-		what += ": the blob is shorter than the manifest says"
+		return fmt.Errorf("%s: the blob is shorter than the manifest says: %w", what, ErrSize)
 	}
 	return errors.New(what)
 }
@@ -257,9 +257,11 @@ func checkContentRange(header string, off, n, size int64) (int64, error) {
 	span, total, ok2 := strings.Cut(rest, "/")
 	first, last, ok3 := strings.Cut(span, "-")
 	end, err := strconv.ParseInt(last, 10, 64)
-	if !ok || !ok2 || !ok3 || err != nil || first != strconv.FormatInt(off, 10) || end < off || end > off+n-1 ||
-		total != "*" && total != strconv.FormatInt(size, 10) {
+	if !ok || !ok2 || !ok3 || err != nil || first != strconv.FormatInt(off, 10) || end < off || end > off+n-1 {
 		return 0, fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q", off, off+n-1, size, header)
+	}
+	if total != "*" && total != strconv.FormatInt(size, 10) {
+		return 0, fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q: %w", off, off+n-1, size, header, ErrSize)
 	}
 	return end - off + 1, nil
 }

@@ -207,6 +207,34 @@ func TestHTTPFaults(t *testing.T) {
 	}
 }
 
+// TestHTTPMissingAndSize: that a blob is not there, or is another, is told from
+// what may pass.
+func TestHTTPMissingAndSize(t *testing.T) {
+	data := noise(1000)
+	for _, c := range []struct {
+		name  string
+		fault http.HandlerFunc
+		is    error // nil for neither
+	}{
+		{"404", status(404), ErrMissing},
+		{"416", status(416), ErrSize},
+		{"a longer blob", partial("bytes 100-299/2000", 200, data[100:300], nil), ErrSize},
+		{"a shorter blob", partial("bytes 100-199/200", 100, data[100:200], nil), ErrSize},
+		{"a shorter blob, whole", whole(999, data[:999]), ErrSize},
+		{"other bytes", partial("bytes 0-199/1000", 200, data[:200], nil), nil},
+		{"403", status(403), nil},
+		{"501", status(501), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := serve(t, data, c.fault).source(t, len(data), nil).ReadRange(t.Context(), make([]byte, 200), 100)
+			require.ErrorIs(t, err, ErrIncomplete)
+			for _, kind := range []error{ErrMissing, ErrSize} {
+				assert.Equal(t, kind == c.is, errors.Is(err, kind), "%v: %v", kind, err)
+			}
+		})
+	}
+}
+
 func TestHTTPStalls(t *testing.T) {
 	data := noise(1000)
 	for name, c := range map[string]struct {

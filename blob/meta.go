@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -11,23 +12,35 @@ import (
 const (
 	metaHeaderSize = 4096
 	metaMagic      = 0xb10bb10b
-	chunkInfoV1    = 16
-	chunkInfoV2    = 24
 	// maxChunks is the limit of the format (chunk indexes have 24 bits).
 	maxChunks = 1 << 24
+	// maxContexts bounds the memory that contexts take beside a table's entries.
+	// Slices of a gzip stream are about 2 MiB, with a dictionary of 32 KiB each:
+	// these are those of a layer of 16 GiB.
+	maxContexts = 256 << 20
 )
 
 // A Meta is a blob's own table of chunks ("blob.meta"). nydusd locates the
 // chunks of a v6 image by it, not by the bootstrap's chunk table, so both must
-// say the same: otherwise a container would read other bytes than we do.
+// say the same: otherwise a container would read other bytes than we do. Where
+// chunks share what they are stored in (batches, zran), only this table locates
+// them: contexts follow its entries.
 type Meta struct {
-	chunks []metaChunk
+	entries   []byte // count of entrySize each
+	entrySize int
+	contexts  contexts
 }
 
-// A metaChunk is where a chunk lies, in bytes.
-type metaChunk struct {
-	compressedOffset, uncompressedOffset uint64
-	compressedSize, uncompressedSize     uint32
+// Len is the number of chunks.
+func (m *Meta) Len() int { return len(m.entries) / m.entrySize }
+
+// Chunk returns the entry of chunk i, which must be at least 0 and below Len.
+func (m *Meta) Chunk(i int) MetaChunk {
+	info := m.entries[i*m.entrySize:][:m.entrySize]
+	if m.entrySize == chunkInfoV1 {
+		return decodeMetaChunkV1(info)
+	}
+	return decodeMetaChunkV2(info)
 }
 
 // HasMeta says whether a blob table entry locates a blob.meta of which this
@@ -36,11 +49,15 @@ func HasMeta(b rafs.Blob) bool {
 	return b.Meta.UncompressedSize != 0 && Supported(b) == nil
 }
 
-// ReadMeta reads blob.meta out of the blob, where the bootstrap's blob table
-// says that it lies.
+// ReadMeta reads blob.meta, where the bootstrap's blob table says that it lies,
+// out of the blob that holds it: the blob itself or, with
+// [rafs.BlobSeparate], a blob of its own.
 func ReadMeta(ctx context.Context, source Source, b rafs.Blob) (*Meta, error) {
 	m := b.Meta
-	if m.CompressedSize > MaxBootstrap || m.UncompressedSize > maxChunks*chunkInfoV2 || m.Offset > 1<<62 {
+	if err := checkMetaSize(b); err != nil {
+		return nil, err
+	}
+	if m.CompressedSize > MaxBootstrap || m.Offset > 1<<62 {
 		return nil, fmt.Errorf("blob.meta of %d bytes, %d stored: %w", m.UncompressedSize, m.CompressedSize, rafs.ErrCorrupt)
 	}
 	if err := checkRange(int64(m.Offset), int64(m.CompressedSize)+metaHeaderSize, source.Size()); err != nil {
@@ -50,69 +67,116 @@ func ReadMeta(ctx context.Context, source Source, b rafs.Blob) (*Meta, error) {
 	if err := source.ReadRange(ctx, stored, int64(m.Offset)); err != nil {
 		return nil, fmt.Errorf("read blob.meta: %w", err)
 	}
-	// The compressor is in the header too; nydusd goes by the blob table.
-	data, err := decompress(m.Compressor, stored[:m.CompressedSize], int(m.UncompressedSize))
+	table, header := stored[:m.CompressedSize], stored[m.CompressedSize:]
+	secret, err := newDecrypter(b)
+	if err == nil && secret != nil {
+		if table, err = secret.decrypt(table); err == nil {
+			header, err = secret.decrypt(header)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("blob.meta: %w", err)
 	}
-	return parseMeta(data, stored[m.CompressedSize:], b)
+	// The compressor is in the header too; nydusd goes by the blob table.
+	if table, err = decompress(m.Compressor, table, int(m.UncompressedSize)); err != nil {
+		return nil, fmt.Errorf("blob.meta: %w", err)
+	}
+	return parseMeta(table, header, b)
+}
+
+// MetaIsPlain says whether a blob.meta, as [ParseMeta] takes it, has a header that
+// can be read. nydus-snapshotter puts those of encrypted blobs into the bootstrap
+// layer as they are, encrypted, so that nydusd takes the blob's own.
+func MetaIsPlain(file []byte) bool {
+	return len(file) >= metaHeaderSize && hasMagic(file[len(file)-metaHeaderSize:])
+}
+
+func hasMagic(header []byte) bool {
+	le := binary.LittleEndian
+	return len(header) == metaHeaderSize && le.Uint32(header) == metaMagic && le.Uint32(header[metaHeaderSize-4:]) == metaMagic
 }
 
 // ParseMeta reads a blob.meta as bootstrap layers carry it and nydusd caches
 // it: the uncompressed table, padded to 4096 bytes, and the header.
 func ParseMeta(file []byte, b rafs.Blob) (*Meta, error) {
+	if err := checkMetaSize(b); err != nil {
+		return nil, err
+	}
 	if len(file) < metaHeaderSize || uint64(len(file)-metaHeaderSize) < b.Meta.UncompressedSize {
 		return nil, fmt.Errorf("blob.meta of %d bytes, the table alone has %d: %w", len(file), b.Meta.UncompressedSize, rafs.ErrCorrupt)
 	}
 	return parseMeta(file[:b.Meta.UncompressedSize], file[len(file)-metaHeaderSize:], b)
 }
 
-func parseMeta(data, header []byte, b rafs.Blob) (*Meta, error) {
+// checkMetaSize checks the size that the blob table gives before memory is spent
+// on it.
+func checkMetaSize(b rafs.Blob) error {
+	limit := uint64(maxChunks * chunkInfoV2)
+	if hasContexts(b) {
+		limit += maxContexts
+	}
+	if b.Meta.UncompressedSize > limit {
+		return fmt.Errorf("blob.meta of %d bytes is over the limit of %d: %w", b.Meta.UncompressedSize, limit, rafs.ErrCorrupt)
+	}
+	return nil
+}
+
+func parseMeta(table, header []byte, b rafs.Blob) (*Meta, error) {
 	le := binary.LittleEndian
-	if le.Uint32(header) != metaMagic || le.Uint32(header[metaHeaderSize-4:]) != metaMagic {
+	if !hasMagic(header) {
 		return nil, fmt.Errorf("blob.meta: no magic number in its header: %w", rafs.ErrCorrupt)
 	}
 	count := le.Uint32(header[8+4:])
 	size := chunkInfoV1
 	if b.Features&rafs.BlobChunkInfoV2 != 0 {
 		size = chunkInfoV2
+	} else if hasContexts(b) {
+		return nil, fmt.Errorf("blob.meta has contexts and entries of version 1: %w", rafs.ErrCorrupt)
 	}
-	if count != b.ChunkCount || count > maxChunks || uint64(count)*uint64(size) > uint64(len(data)) {
-		return nil, fmt.Errorf("blob.meta has %d chunks in %d bytes, the blob table says %d: %w", count, len(data), b.ChunkCount, rafs.ErrCorrupt)
+	if count != b.ChunkCount || count > maxChunks || uint64(count)*uint64(size) > uint64(len(table)) {
+		return nil, fmt.Errorf("blob.meta has %d chunks in %d bytes, the blob table says %d: %w", count, len(table), b.ChunkCount, rafs.ErrCorrupt)
 	}
-	m := &Meta{chunks: make([]metaChunk, count)}
-	for i := range m.chunks {
-		info := data[i*size:]
-		uncompressed, compressed := le.Uint64(info), le.Uint64(info[8:])
-		if size == chunkInfoV1 {
-			m.chunks[i] = metaChunk{
-				uncompressedOffset: uncompressed & 0xffffffff000,
-				uncompressedSize:   uint32(uncompressed>>44|(uncompressed&0xf00)<<12) + 1,
-				compressedOffset:   compressed & 0xffffffffff,
-				compressedSize:     uint32(compressed>>44|(compressed&0xf0000000000)>>20) + 1,
-			}
-		} else {
-			m.chunks[i] = metaChunk{
-				uncompressedOffset: uncompressed & 0xffffffff << 12,
-				uncompressedSize:   uint32(uncompressed>>32&0xffffff) + 1,
-				compressedOffset:   compressed & 0xffffffffff,
-				compressedSize:     uint32(compressed >> 40),
-			}
-		}
+	contexts, err := parseContexts(table, header, b)
+	if err != nil {
+		return nil, err
 	}
-	return m, nil
+	return &Meta{entries: table[:int(count)*size], entrySize: size, contexts: contexts}, nil
 }
 
-// Check compares what the bootstrap says of a chunk with blob.meta.
+// Check compares what the bootstrap says of a chunk with blob.meta. Where the
+// chunk lies in what others share, the bootstrap does not say where that is.
 func (m *Meta) Check(c *rafs.Chunk) error {
-	if int64(c.Index) >= int64(len(m.chunks)) {
-		return fmt.Errorf("chunk %d is not among the %d of blob.meta: %w", c.Index, len(m.chunks), rafs.ErrCorrupt)
+	got, err := m.entry(c.Index)
+	if err != nil {
+		return err
 	}
-	bootstrap := metaChunk{c.CompressedOffset, c.UncompressedOffset, c.CompressedSize, c.UncompressedSize}
-	if got := m.chunks[c.Index]; got != bootstrap {
+	bootstrap := MetaChunk{
+		CompressedOffset: c.CompressedOffset, CompressedSize: c.CompressedSize,
+		UncompressedOffset: c.UncompressedOffset, UncompressedSize: c.UncompressedSize,
+	}
+	same := got.UncompressedOffset == bootstrap.UncompressedOffset && got.UncompressedSize == bootstrap.UncompressedSize
+	if !got.shared() {
+		same = same && got.CompressedOffset == bootstrap.CompressedOffset && got.CompressedSize == bootstrap.CompressedSize
+	}
+	if !same {
 		return fmt.Errorf("chunk %d: the bootstrap's chunk table says bytes %d+%d (%d+%d uncompressed), blob.meta says %d+%d (%d+%d): a container would read other data than a scan: %w",
-			c.Index, bootstrap.compressedOffset, bootstrap.compressedSize, bootstrap.uncompressedOffset, bootstrap.uncompressedSize,
-			got.compressedOffset, got.compressedSize, got.uncompressedOffset, got.uncompressedSize, rafs.ErrCorrupt)
+			c.Index, bootstrap.CompressedOffset, bootstrap.CompressedSize, bootstrap.UncompressedOffset, bootstrap.UncompressedSize,
+			got.CompressedOffset, got.CompressedSize, got.UncompressedOffset, got.UncompressedSize, rafs.ErrCorrupt)
 	}
 	return nil
+}
+
+// Same compares two tables of one blob, contexts included: a container may read
+// by either.
+func (m *Meta) Same(other *Meta) bool {
+	return m.entrySize == other.entrySize && bytes.Equal(m.entries, other.entries) &&
+		m.contexts.count == other.contexts.count && bytes.Equal(m.contexts.data, other.contexts.data)
+}
+
+// entry is Chunk for an index that comes from a bootstrap.
+func (m *Meta) entry(index uint32) (MetaChunk, error) {
+	if int64(index) >= int64(m.Len()) {
+		return MetaChunk{}, fmt.Errorf("chunk %d is not among the %d of blob.meta: %w", index, m.Len(), rafs.ErrCorrupt)
+	}
+	return m.Chunk(int(index)), nil
 }

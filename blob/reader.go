@@ -33,6 +33,7 @@ type Reader struct {
 	kept    int64 // bytes allowed in idle
 
 	mu         sync.Mutex
+	metas      map[string]*Meta // by blob
 	entries    map[key]*entry
 	idle       *list.List // entries nobody has pinned, least recently used first
 	idleBytes  int64
@@ -46,22 +47,32 @@ type Reader struct {
 }
 
 // A key identifies a chunk: chunks of different bootstraps that lie at the same
-// place of the same blob, with the same digest, are one.
+// place of the same blob, with the same digest, are one. It also identifies a
+// unit that chunks share: that has no digest.
 type key struct {
 	blob   string
 	off    int64
 	stored uint32
 	size   uint32
+	within uint32 // the chunk's place in the unit that it shares
+	shared bool   // it is such a unit
 	digest [32]byte
 }
 
-// An entry is a chunk that is in memory, or on its way there.
+// An entry is a chunk that is in memory, or on its way there; or a unit from
+// which chunks are cut.
 type entry struct {
 	key
-	raw        bool // stored as it is, whatever the blob's compressor
-	index      uint32
-	compressor rafs.Compressor
-	digester   rafs.Digester
+	index uint32
+	// codec and secret, which may be nil, give the bytes, digester their digest.
+	// A chunk that is cut out of a unit has only the latter.
+	codec    codec
+	secret   decrypter
+	digester rafs.Digester
+	// unit describes the unit in which the chunk lies; nil for its own.
+	unit *entry
+	// parts are what fetchSpan cuts out of a unit.
+	parts []*entry
 
 	pins int           // guarded by Reader.mu
 	node *list.Element // in Reader.idle, if there
@@ -78,11 +89,26 @@ func NewReader(sources map[string]Source) *Reader {
 		sources: sources,
 		spans:   semaphore.NewWeighted(parallelSpans),
 		kept:    defaultKept,
+		metas:   make(map[string]*Meta),
 		entries: make(map[key]*entry),
 		idle:    list.New(),
 		seen:    make(map[key]struct{}),
 		spares:  make(map[string][]spare),
 	}
+}
+
+// SetMeta gives the reader a blob's own table of chunks. The chunks of blobs for
+// which [NeedsMeta] holds cannot be read before.
+func (r *Reader) SetMeta(id string, m *Meta) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.metas[id] = m
+}
+
+func (r *Reader) meta(id string) *Meta {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.metas[id]
 }
 
 // Stats counts what a Reader has done so far.
@@ -156,21 +182,28 @@ func (r *Reader) unpin(e *entry) {
 // first that failed; each entry has its own.
 func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
 	group, ctx := errgroup.WithContext(ctx)
-	var wanted []*entry
+	var wanted, shared []*entry
 	for _, e := range entries {
+		if e.unit != nil {
+			shared = append(shared, e)
+		} else {
+			wanted = append(wanted, e)
+		}
+	}
+	if len(shared) > 0 {
+		wanted = append(wanted, r.fetchShared(ctx, group, shared)...)
+	}
+	missing := wanted[:0]
+	for _, e := range wanted {
 		stored := r.spare(e)
 		if stored == nil {
-			wanted = append(wanted, e)
+			missing = append(missing, e)
 			continue
 		}
-		group.Go(func() error {
-			defer close(e.ready)
-			// Its spare is part of something larger.
-			e.data, e.err = r.decode(e, stored, len(stored)+1)
-			return e.err
-		})
+		// Its spare is part of something larger.
+		group.Go(func() error { return r.finish(e, stored, len(stored)+1, nil) })
 	}
-	for _, s := range plan(wanted) {
+	for _, s := range plan(missing) {
 		group.Go(func() error { return r.fetchSpan(ctx, s) })
 	}
 	return group.Wait()
@@ -183,17 +216,32 @@ func (r *Reader) fetchSpan(ctx context.Context, s span) error {
 	}
 	var first error
 	for _, e := range s.entries {
-		if err != nil {
-			e.err = fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
-		} else {
-			e.data, e.err = r.decode(e, data[e.off-s.off:][:e.stored], len(data))
+		var stored []byte
+		if err == nil {
+			stored = data[e.off-s.off:][:e.stored]
 		}
-		if e.err != nil && first == nil {
-			first = e.err
+		if failed := r.finish(e, stored, len(data), err); failed != nil && first == nil {
+			first = failed
 		}
-		close(e.ready)
 	}
 	return first
+}
+
+// finish makes an entry ready: with the bytes that were stored, part of a span
+// of spanSize bytes, or with the error for which there are none.
+func (r *Reader) finish(e *entry, stored []byte, spanSize int, err error) error {
+	if err == nil {
+		e.data, err = r.decode(e, stored, spanSize)
+	}
+	if err != nil && !e.shared {
+		err = fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
+	}
+	e.err = err
+	close(e.ready)
+	if e.shared {
+		return r.cut(e, e.parts, err)
+	}
+	return err
 }
 
 func (r *Reader) readSpan(ctx context.Context, s span) ([]byte, error) {
@@ -213,33 +261,46 @@ func (r *Reader) readSpan(ctx context.Context, s span) ([]byte, error) {
 	return data, source.ReadRange(ctx, data, s.off)
 }
 
-// decode decompresses and verifies one chunk out of a span of spanSize bytes.
+// decode decrypts, decompresses and verifies one chunk out of a span of spanSize
+// bytes. A unit is not verified.
 func (r *Reader) decode(e *entry, stored []byte, spanSize int) ([]byte, error) {
 	start := time.Now()
-	compressor := e.compressor
-	if e.raw {
-		compressor = rafs.CompressorNone
+	plain := stored
+	var data []byte
+	var err error
+	if e.secret != nil {
+		plain, err = e.secret.decrypt(stored)
 	}
-	data, err := decompress(compressor, stored, int(e.size))
 	if err == nil {
-		err = verify(e.digester, data, e.digest)
+		data, err = e.codec.decode(plain, int(e.size))
 	}
-	if compressor == rafs.CompressorNone && len(data) < spanSize {
-		// On its own, so that the chunk does not keep its whole span in memory.
+	if err == nil && len(data) > 0 && &data[0] == &stored[0] && len(data) < spanSize {
+		// On its own, so that it does not keep its whole span in memory.
 		data = bytes.Clone(data)
 	}
 	r.stats.decoding.Add(int64(time.Since(start)))
+	if err != nil || e.shared {
+		return data, err
+	}
+	return r.verified(e, data)
+}
+
+// verified returns a chunk's bytes if they are what its digest says.
+func (r *Reader) verified(e *entry, data []byte) ([]byte, error) {
+	start := time.Now()
+	err := verify(e.digester, data, e.digest)
+	r.stats.decoding.Add(int64(time.Since(start)))
 	if err != nil {
-		return nil, fmt.Errorf("chunk %d of blob %s: %w", e.index, e.blob, err)
+		return nil, err
 	}
 	r.stats.chunks.Add(1)
 	r.stats.bytes.Add(int64(e.size))
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if _, ok := r.seen[e.key]; ok {
 		r.stats.again.Add(1)
 	}
 	r.seen[e.key] = struct{}{}
-	r.mu.Unlock()
 	return data, nil
 }
 

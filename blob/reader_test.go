@@ -56,7 +56,7 @@ func (m *memory) asked() [][2]int64 {
 }
 
 // pack writes contents, gap bytes apart, as the zstd chunks of blob "b".
-func pack(t *testing.T, gap int, contents ...[]byte) (*memory, []rafs.Chunk) {
+func pack(t testing.TB, gap int, contents ...[]byte) (*memory, []rafs.Chunk) {
 	t.Helper()
 	encoder, err := zstd.NewWriter(nil)
 	require.NoError(t, err)
@@ -79,7 +79,7 @@ func pack(t *testing.T, gap int, contents ...[]byte) (*memory, []rafs.Chunk) {
 }
 
 // view is a tree of which all chunks lie in blob "b".
-func view(t *testing.T, source Source) *TreeReader {
+func view(t testing.TB, source Source) *TreeReader {
 	t.Helper()
 	r := NewReader(map[string]Source{"b": source})
 	return r.Tree(t.Context(), []rafs.Blob{{ID: "b", Compressor: rafs.CompressorZstd, Digester: rafs.SHA256}}, "")
@@ -364,8 +364,8 @@ func TestBadChunks(t *testing.T) {
 		{"a blob that is not there", nil, func(c *rafs.Chunk) { c.Blob = 1 }, ErrIncomplete, "manifest does not list that blob"},
 		{"a blob that nobody knows", nil, func(c *rafs.Chunk) { c.Blob = 2 }, rafs.ErrCorrupt, "lies in blob 2 of 2"},
 		{"no digest", make([]byte, 1000), func(c *rafs.Chunk) { c.HasDigest = false }, rafs.ErrUnsupported, "no digest"},
-		{"encrypted", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkEncrypted }, rafs.ErrUnsupported, "encrypted"},
-		{"in a batch", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkBatch }, rafs.ErrUnsupported, "batch"},
+		{"encrypted", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkEncrypted }, rafs.ErrCorrupt, "it is encrypted, the blob is not"},
+		{"in a batch", make([]byte, 1000), func(c *rafs.Chunk) { c.Flags |= rafs.ChunkBatch }, rafs.ErrCorrupt, "it lies in a batch, the blob has none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			source := &memory{data: c.stored}

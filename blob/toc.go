@@ -21,6 +21,7 @@ var ErrNoTOC = errors.New("the blob holds no bootstrap of its layer")
 const (
 	partBootstrap = "image.boot"
 	partTOC       = "rafs.blob.toc"
+	partDigests   = "blob.digest"
 )
 
 const (
@@ -39,22 +40,23 @@ var bootstrapLimit int64 = MaxBootstrap
 // A TOC is a blob's table of contents. It lies in the blob's tail: a 512-byte
 // tar header follows each part, so it is found from the end.
 type TOC struct {
-	parts []part
+	// Parts are in the order of the table.
+	Parts []Part
 	// Digest is the SHA-256 of the table's bytes and of its tar header's, as a
 	// bootstrap's blob table may give it; zero where there is no table.
 	Digest [32]byte
 	Size   int64
 }
 
-// A part is one entry of a table of contents.
-type part struct {
-	name       string
-	compressor rafs.Compressor
-	digest     [32]byte // SHA-256 of the uncompressed bytes
-	hasDigest  bool
-	off        int64
-	stored     int64
-	size       int64
+// A Part is one entry of a table of contents. Offsets and sizes are in bytes and
+// as stored: nothing says yet that they lie in the blob.
+type Part struct {
+	Name       string
+	Compressor rafs.Compressor
+	Digest     [32]byte // SHA-256 of the uncompressed bytes; zero where there is none
+	Offset     int64
+	StoredSize int64
+	Size       int64
 }
 
 // ReadTOC finds the table of contents in a blob's tail, or the one part that
@@ -67,7 +69,7 @@ func ReadTOC(ctx context.Context, source Source) (*TOC, error) {
 	end := source.Size() - tarHeaderSize
 	switch name {
 	case partBootstrap:
-		return &TOC{parts: []part{{name: name, off: end - size, stored: size, size: size}}}, nil
+		return &TOC{Parts: []Part{{Name: name, Offset: end - size, StoredSize: size, Size: size}}}, nil
 	case partTOC:
 		return readTOC(ctx, source, end-size, size)
 	}
@@ -104,25 +106,24 @@ func readTOC(ctx context.Context, source Source, off, size int64) (*TOC, error) 
 	}
 	toc := &TOC{Digest: sha256.Sum256(data), Size: int64(len(data))}
 	for entry := data[:size]; len(entry) > 0; entry = entry[tocEntrySize:] {
-		p := part{
-			name:   string(bytes.TrimRight(entry[8:24], "\x00")),
-			digest: [32]byte(entry[24:56]),
-			off:    int64(binary.LittleEndian.Uint64(entry[56:])),
-			stored: int64(binary.LittleEndian.Uint64(entry[64:])),
-			size:   int64(binary.LittleEndian.Uint64(entry[72:])),
+		p := Part{
+			Name:       string(bytes.TrimRight(entry[8:24], "\x00")),
+			Digest:     [32]byte(entry[24:56]),
+			Offset:     int64(binary.LittleEndian.Uint64(entry[56:])),
+			StoredSize: int64(binary.LittleEndian.Uint64(entry[64:])),
+			Size:       int64(binary.LittleEndian.Uint64(entry[72:])),
 		}
-		p.hasDigest = p.digest != [32]byte{}
 		switch flags := binary.LittleEndian.Uint32(entry); flags {
 		case 1:
-			p.compressor = rafs.CompressorNone
+			p.Compressor = rafs.CompressorNone
 		case 2:
-			p.compressor = rafs.CompressorZstd
+			p.Compressor = rafs.CompressorZstd
 		case 4:
-			p.compressor = rafs.CompressorLZ4
+			p.Compressor = rafs.CompressorLZ4
 		default:
-			return nil, fmt.Errorf("%s in the table of contents has compression %#x: %w", p.name, flags, rafs.ErrUnsupported)
+			return nil, fmt.Errorf("%s in the table of contents has compression %#x: %w", p.Name, flags, rafs.ErrUnsupported)
 		}
-		toc.parts = append(toc.parts, p)
+		toc.Parts = append(toc.Parts, p)
 	}
 	return toc, nil
 }
@@ -131,8 +132,8 @@ func readTOC(ctx context.Context, source Source, off, size int64) (*TOC, error) 
 // against the table of contents (v5 has no digest there). A blob without one
 // gives ErrNoTOC.
 func (t *TOC) Bootstrap(ctx context.Context, source Source) ([]byte, error) {
-	for _, p := range t.parts {
-		if p.name == partBootstrap {
+	for _, p := range t.Parts {
+		if p.Name == partBootstrap {
 			data, err := p.read(ctx, source)
 			if err != nil {
 				return nil, fmt.Errorf("read the layer's bootstrap: %w", err)
@@ -143,23 +144,39 @@ func (t *TOC) Bootstrap(ctx context.Context, source Source) ([]byte, error) {
 	return nil, ErrNoTOC
 }
 
-func (p *part) read(ctx context.Context, source Source) ([]byte, error) {
-	if err := checkRange(p.off, p.stored, source.Size()); err != nil {
+// Digests reads the digests of the blob's chunks, each of 32 bytes, in the order
+// of blob.meta, and verifies them against the table of contents. A blob without
+// them gives ErrNoTOC.
+func (t *TOC) Digests(ctx context.Context, source Source) ([]byte, error) {
+	for _, p := range t.Parts {
+		if p.Name == partDigests {
+			data, err := p.read(ctx, source)
+			if err != nil {
+				return nil, fmt.Errorf("read the chunks' digests: %w", err)
+			}
+			return data, nil
+		}
+	}
+	return nil, ErrNoTOC
+}
+
+func (p *Part) read(ctx context.Context, source Source) ([]byte, error) {
+	if err := checkRange(p.Offset, p.StoredSize, source.Size()); err != nil {
 		return nil, err
 	}
-	if p.size < 0 || p.size > bootstrapLimit || p.stored > bootstrapLimit {
-		return nil, fmt.Errorf("%s of %d bytes, %d stored, is over the limit of %d: %w", p.name, p.size, p.stored, bootstrapLimit, rafs.ErrCorrupt)
+	if p.Size < 0 || p.Size > bootstrapLimit || p.StoredSize > bootstrapLimit {
+		return nil, fmt.Errorf("%s of %d bytes, %d stored, is over the limit of %d: %w", p.Name, p.Size, p.StoredSize, bootstrapLimit, rafs.ErrCorrupt)
 	}
-	stored := make([]byte, p.stored)
-	if err := source.ReadRange(ctx, stored, p.off); err != nil {
+	stored := make([]byte, p.StoredSize)
+	if err := source.ReadRange(ctx, stored, p.Offset); err != nil {
 		return nil, err
 	}
-	data, err := decompress(p.compressor, stored, int(p.size))
+	data, err := decompress(p.Compressor, stored, int(p.Size))
 	if err != nil {
 		return nil, err
 	}
-	if p.hasDigest {
-		if err := verify(rafs.SHA256, data, p.digest); err != nil {
+	if p.Digest != [32]byte{} {
+		if err := verify(rafs.SHA256, data, p.Digest); err != nil {
 			return nil, err
 		}
 	}

@@ -18,7 +18,10 @@ type TreeReader struct {
 // A treeBlob is what a bootstrap says of one of its blobs.
 type treeBlob struct {
 	id         string
+	features   rafs.BlobFeatures
 	compressor rafs.Compressor
+	codec      codec     // of chunks that are compressed
+	secret     decrypter // nil without encryption
 	digester   rafs.Digester
 	refused    error
 }
@@ -31,41 +34,47 @@ type treeBlob struct {
 func (r *Reader) Tree(ctx context.Context, blobs []rafs.Blob, self string) *TreeReader {
 	t := &TreeReader{ctx: ctx, reader: r}
 	for _, b := range blobs {
-		id := b.ID
-		if self != "" && b.Features&rafs.BlobInlinedMeta != 0 && b.Features&rafs.BlobSeparate == 0 {
-			id = self
+		tb := treeBlob{id: b.ID, features: b.Features, compressor: b.Compressor, digester: b.Digester, refused: Supported(b)}
+		if self != "" && IsSelf(b) {
+			tb.id = self
 		}
-		t.blobs = append(t.blobs, treeBlob{id: id, compressor: b.Compressor, digester: b.Digester, refused: Supported(b)})
+		if tb.refused == nil {
+			tb.codec, tb.refused = codecFor(b.Compressor)
+		}
+		if tb.refused == nil {
+			tb.secret, tb.refused = newDecrypter(b)
+		}
+		t.blobs = append(t.blobs, tb)
 	}
 	return t
+}
+
+// IsSelf says whether an entry of a layer bootstrap's blob table stands for the
+// blob in which that bootstrap lies: then its ID is a placeholder.
+func IsSelf(b rafs.Blob) bool {
+	return b.Features&rafs.BlobInlinedMeta != 0 && b.Features&rafs.BlobSeparate == 0
 }
 
 // BlobID returns the ID of the blob with the given index in the tree's blob
 // table.
 func (t *TreeReader) BlobID(index int) string { return t.blobs[index].id }
 
+// NeedsMeta says whether only blob.meta locates chunks of a blob, so that they
+// can be read after [Reader.SetMeta].
+func NeedsMeta(b rafs.Blob) bool { return hasContexts(b) }
+
 // Supported returns nil, or an error that names the feature for which the
 // chunks of a blob cannot be read.
 func Supported(b rafs.Blob) error {
-	for _, refused := range []struct {
-		feature rafs.BlobFeatures
-		name    string
-	}{
-		{rafs.BlobZran, "zran data (OCI-ref images)"},
-		{rafs.BlobBatch, "batch chunks"},
-		{rafs.BlobEncrypted, "encrypted data"},
-		{rafs.BlobTarfs, "tarfs data"},
-		{rafs.BlobExternal, "data in an external backend"},
-	} {
-		if b.Features&refused.feature != 0 {
-			return fmt.Errorf("blob %s holds %s, which is not read yet: %w", b.ID, refused.name, rafs.ErrUnsupported)
-		}
-	}
-	if b.Cipher != 0 {
-		return fmt.Errorf("blob %s is encrypted, which is not read yet: %w", b.ID, rafs.ErrUnsupported)
-	}
-	if b.Compressor == rafs.CompressorGzip {
-		return fmt.Errorf("blob %s holds gzip chunks (stargz), which are not read yet: %w", b.ID, rafs.ErrUnsupported)
+	switch {
+	case b.Features&rafs.BlobTarfs != 0:
+		return fmt.Errorf("blob %s holds tarfs data, which only lies on the machine that made it: %w", b.ID, rafs.ErrUnsupported)
+	case b.Features&rafs.BlobExternal != 0:
+		return fmt.Errorf("blob %s holds data in an external backend, which is not read: %w", b.ID, rafs.ErrUnsupported)
+	case b.Features&rafs.BlobZran != 0 && b.Cipher != rafs.CipherNone:
+		return fmt.Errorf("blob %s refers to an OCI layer and is encrypted: %w", b.ID, rafs.ErrUnsupported)
+	case b.Features&rafs.BlobEncrypted != 0 && b.Cipher == rafs.CipherNone:
+		return fmt.Errorf("blob %s is encrypted, and the bootstrap does not say how: %w", b.ID, rafs.ErrCorrupt)
 	}
 	return nil
 }
@@ -136,29 +145,66 @@ func (t *TreeReader) entry(c *rafs.Chunk) (entry, error) {
 		return entry{}, fmt.Errorf("chunk %d lies in blob %d of %d: %w", c.Index, c.Blob, len(t.blobs), rafs.ErrCorrupt)
 	}
 	b := &t.blobs[c.Blob]
+	e, err := t.locate(b, c)
+	if err != nil {
+		return entry{}, fmt.Errorf("chunk %d of blob %s: %w", c.Index, b.id, err)
+	}
+	return e, nil
+}
+
+func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 	switch {
 	case b.refused != nil:
 		return entry{}, b.refused
-	case c.Flags&rafs.ChunkEncrypted != 0:
-		return entry{}, fmt.Errorf("chunk %d of blob %s is encrypted, which is not read yet: %w", c.Index, b.id, rafs.ErrUnsupported)
-	case c.Flags&rafs.ChunkBatch != 0:
-		return entry{}, fmt.Errorf("chunk %d of blob %s is a batch chunk, which is not read yet: %w", c.Index, b.id, rafs.ErrUnsupported)
+	case c.Flags&rafs.ChunkEncrypted != 0 && b.secret == nil:
+		return entry{}, fmt.Errorf("it is encrypted, the blob is not: %w", rafs.ErrCorrupt)
+	case c.Flags&rafs.ChunkBatch != 0 && b.features&rafs.BlobBatch == 0:
+		return entry{}, fmt.Errorf("it lies in a batch, the blob has none: %w", rafs.ErrCorrupt)
 	case !c.HasDigest:
-		return entry{}, fmt.Errorf("chunk %d of blob %s has no digest in the bootstrap, which is not read yet: %w", c.Index, b.id, rafs.ErrUnsupported)
-	case c.UncompressedSize > maxChunkSize || c.CompressedSize > maxChunkSize+maxChunkSize/8:
-		return entry{}, fmt.Errorf("chunk %d of blob %s: %d bytes, %d compressed, are over the limit of %d: %w",
-			c.Index, b.id, c.UncompressedSize, c.CompressedSize, maxChunkSize, rafs.ErrCorrupt)
-	case c.CompressedOffset > 1<<62:
-		return entry{}, fmt.Errorf("chunk %d of blob %s at offset %d: %w", c.Index, b.id, c.CompressedOffset, rafs.ErrCorrupt)
+		return entry{}, fmt.Errorf("the bootstrap has no digest of it, so that it cannot be verified: %w", rafs.ErrUnsupported)
 	}
-	return entry{
-		key: key{
-			blob: b.id, off: int64(c.CompressedOffset), stored: c.CompressedSize,
-			size: c.UncompressedSize, digest: c.Digest,
-		},
-		raw:        c.Flags&rafs.ChunkCompressed == 0,
-		index:      c.Index,
-		compressor: b.compressor,
-		digester:   b.digester,
-	}, nil
+	e := entry{key: key{blob: b.id, size: c.UncompressedSize, digest: c.Digest}, index: c.Index, digester: b.digester}
+	if b.features&(rafs.BlobBatch|rafs.BlobZran) != 0 {
+		meta := t.reader.meta(b.id)
+		if meta == nil {
+			return entry{}, fmt.Errorf("only blob.meta locates it, and that is not there: %w", ErrIncomplete)
+		}
+		u, within, err := meta.shared(c, b.compressor)
+		if err != nil {
+			return entry{}, err
+		}
+		if u != nil {
+			e.unit = &entry{key: key{blob: b.id, off: int64(u.off), stored: u.stored, size: u.size, shared: true}, codec: u.codec}
+			if b.features&rafs.BlobEncrypted != 0 {
+				e.unit.secret = b.secret
+			}
+			e.off, e.stored, e.within = e.unit.off, e.unit.stored, within
+			return e, nil
+		}
+	}
+	own := unit{off: c.CompressedOffset, stored: c.CompressedSize, size: c.UncompressedSize, codec: plainCodec{}}
+	if c.Flags&rafs.ChunkEncrypted != 0 {
+		e.secret = b.secret
+	}
+	if c.Flags&rafs.ChunkCompressed != 0 {
+		own.codec = b.codec
+		if b.compressor == rafs.CompressorGzip && b.features&rafs.BlobChunkInfoV2 == 0 {
+			own.stored = t.reader.gzipStored(b.id, c)
+		}
+	}
+	if err := own.check(); err != nil {
+		return entry{}, err
+	}
+	e.off, e.stored, e.codec = int64(own.off), own.stored, own.codec
+	return e, nil
+}
+
+// gzipStored bounds how many bytes of a legacy stargz layer a chunk takes: no
+// more than there are.
+func (r *Reader) gzipStored(id string, c *rafs.Chunk) uint32 {
+	stored := gzipStored(c.UncompressedSize)
+	if source, ok := r.sources[id]; ok {
+		stored = min(stored, max(source.Size()-int64(c.CompressedOffset), 0))
+	}
+	return uint32(min(stored, maxStoredSize+1))
 }

@@ -34,6 +34,12 @@ type Bootstrap struct {
 	File []byte
 	// Metas are the blob.meta files, by blob ID.
 	Metas map[string][]byte
+	// Backend is the file that names where the data lies, if not in the layers of
+	// the manifest (backend.json, JSON as nydusify writes it); nil without one. It
+	// is a claim of whoever made the image: nothing may be fetched from there.
+	Backend []byte
+
+	layer []byte // the archive, verified and decrypted: see DiffID
 }
 
 // kindBootstrap is where a [MetadataCache] keeps bootstrap layers.
@@ -50,32 +56,35 @@ func (i *Image) Bootstrap(ctx context.Context) (*Bootstrap, error) {
 }
 
 func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap, error) {
-	if strings.HasSuffix(string(d.MediaType), "+encrypted") {
-		return nil, fmt.Errorf("media type %q: encrypted bootstrap layers are not read yet: %w", d.MediaType, rafs.ErrUnsupported)
+	key, err := i.layerKey(d)
+	if err != nil {
+		return nil, err
 	}
 	data := i.Metadata.Get(kindBootstrap, d.Digest.String())
 	if data == nil || checkDigest(data, d.Digest) != nil {
-		var err error
 		if data, err = readBlob(ctx, i.store, d, maxBootstrapLayer); err != nil {
 			return nil, err
 		}
 		// Without a cache the next scan is slower, no more.
 		_ = i.Metadata.Put(kindBootstrap, d.Digest.String(), data)
 	}
+	if key != nil {
+		if data, err = key.Decrypt(data); err != nil {
+			return nil, encryptionError(err)
+		}
+	}
 	archive, err := uncompressed(data)
 	if err != nil {
 		return nil, err
 	}
 	defer archive.Close()
-	boot, metas, err := unpackBootstrapLayer(archive)
+	b, err := unpackBootstrapLayer(archive)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := rafs.Open(bytes.NewReader(boot), int64(len(boot)))
-	if err != nil {
-		return nil, err
-	}
-	return &Bootstrap{Tree: tree, File: boot, Metas: metas}, nil
+	b.layer = data
+	b.Tree, err = rafs.Open(bytes.NewReader(b.File), int64(len(b.File)))
+	return b, err
 }
 
 // uncompressed tells gzip, zstd and plain tar by their first bytes: media types
@@ -102,49 +111,51 @@ func uncompressed(data []byte) (io.ReadCloser, error) {
 var maxUnpacked int64 = blob.MaxBootstrap
 
 // unpackBootstrapLayer reads the archive into memory, at most maxUnpacked bytes
-// of it.
-func unpackBootstrapLayer(archive io.Reader) (bootstrap []byte, metas map[string][]byte, err error) {
+// of it, and opens no tree.
+func unpackBootstrapLayer(archive io.Reader) (*Bootstrap, error) {
 	limited := &io.LimitedReader{R: archive, N: maxUnpacked}
 	left := maxUnpacked // apart from limited: a sparse file's holes are not in the archive
 	files := tar.NewReader(limited)
-	metas = make(map[string][]byte)
+	b := &Bootstrap{Metas: make(map[string][]byte)}
 	for {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, nil, unpackError(limited, err)
+			return nil, unpackError(limited, err)
 		}
 		name := strings.TrimPrefix(header.Name, "./")
+		id, isMeta := strings.CutSuffix(strings.TrimPrefix(name, folderFiles), suffixMeta)
+		isBootstrap := name == fileBootstrap || name == fileBootstrapLegacy
 		switch {
 		case header.Typeflag != tar.TypeReg:
 			continue
-		case name == fileBackend:
-			return nil, nil, fmt.Errorf("its data lies in a backend of its own (%s), which is not read: %w", fileBackend, rafs.ErrUnsupported)
-		case name != fileBootstrap && name != fileBootstrapLegacy && !strings.HasSuffix(name, suffixMeta):
+		case !isMeta && !isBootstrap && name != fileBackend:
 			continue
 		case header.Size > left:
-			return nil, nil, errUnpacked()
+			return nil, errUnpacked()
 		}
 		left -= header.Size
 		var content bytes.Buffer
 		if _, err := io.Copy(&content, files); err != nil {
-			return nil, nil, unpackError(limited, err)
+			return nil, unpackError(limited, err)
 		}
-		if id, ok := strings.CutSuffix(strings.TrimPrefix(name, folderFiles), suffixMeta); ok {
-			metas[id] = content.Bytes()
-			continue
+		switch {
+		case isMeta:
+			b.Metas[id] = content.Bytes()
+		case !isBootstrap:
+			b.Backend = append([]byte{}, content.Bytes()...) // there, though it may be empty
+		case b.File != nil:
+			return nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
+		default:
+			b.File = content.Bytes()
 		}
-		if bootstrap != nil {
-			return nil, nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
-		}
-		bootstrap = content.Bytes()
 	}
-	if bootstrap == nil {
-		return nil, nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
+	if b.File == nil {
+		return nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
 	}
-	return bootstrap, metas, nil
+	return b, nil
 }
 
 func unpackError(limited *io.LimitedReader, err error) error {

@@ -8,12 +8,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// How converters sign the history entry that they append.
-const (
-	converterCreatedBy = "Nydus Converter"
-	converterComment   = "Nydus Bootstrap Layer"
-)
-
 // sourceConfig decodes a config and takes back what the converter added: the
 // one history entry and the one diff ID of the bootstrap layer. Left in, they
 // make Trivy take the whole image for its own base image, whose layers it does
@@ -26,7 +20,7 @@ func sourceConfig(raw []byte, layers int) (_ *v1.ConfigFile, diffIDs []v1.Hash, 
 	}
 	if n := len(config.History) - 1; n >= 0 {
 		last := config.History[n]
-		if !last.EmptyLayer && (last.CreatedBy == converterCreatedBy || last.Comment == converterComment) {
+		if !last.EmptyLayer && (last.CreatedBy == ConverterCreatedBy || last.Comment == ConverterComment) {
 			config.History = config.History[:n]
 		}
 	}

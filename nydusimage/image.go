@@ -22,6 +22,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/ocicrypt"
 )
 
 var (
@@ -62,6 +63,8 @@ type Options struct {
 	// Twin reads, for an image that is not Nydus, the Nydus image that names it as
 	// its subject.
 	Twin bool
+	// Keys decrypt bootstrap layers that are encrypted; nil is none.
+	Keys *ocicrypt.Keys
 	// Traffic, if not nil, counts requests and bytes.
 	Traffic *Traffic
 	// Notice, if not nil, is told what a person should know, a line each.
@@ -101,6 +104,7 @@ type Image struct {
 	Metadata *MetadataCache
 
 	store   store
+	keys    *ocicrypt.Keys
 	closers closers
 }
 
@@ -112,13 +116,22 @@ type Layer struct {
 	// CreatedBy is the command that made it, by the image's history; "" where
 	// the history does not map one to one to the layers.
 	CreatedBy string
+	// Ref is the digest of the OCI layer in which the data lies, of a layer that
+	// only has an index to it (zran); else zero.
+	Ref v1.Hash
 	// Source gives the blob's bytes.
 	Source blob.Source
 }
 
-// BlobID is the layer's blob ID as bootstraps name it: the digest without
-// algorithm.
-func (l *Layer) BlobID() string { return l.Digest.Hex }
+// BlobID is the ID, as bootstraps name it, of the blob that holds the layer's
+// data: the digest without algorithm, that of the OCI layer where the data lies
+// there.
+func (l *Layer) BlobID() string {
+	if l.Ref != (v1.Hash{}) {
+		return l.Ref.Hex
+	}
+	return l.Digest.Hex
+}
 
 // A NotNydusError says that a reference is an image, but not a Nydus image.
 type NotNydusError struct {
@@ -146,7 +159,7 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 	if doc, err = selectManifest(ctx, where, doc, target, &o, preferNydus); err != nil {
 		return nil, err
 	}
-	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where}
+	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where, keys: o.Keys}
 	err = image.read(ctx, doc, target)
 	var plain *NotNydusError
 	if o.Twin && errors.As(err, &plain) {
@@ -172,6 +185,18 @@ func (i *Image) readTwin(ctx context.Context, of v1.Hash, plain *NotNydusError, 
 	i.TwinOf = of
 	i.Descriptor = doc.Descriptor
 	return i.read(ctx, doc, plain.Target)
+}
+
+// Data gives the bytes of the OCI layer to which a layer refers (see
+// [Layer.Ref]). It is in the image's repository, but not in its manifest: size,
+// in bytes, is that of the bootstrap's blob table.
+func (i *Image) Data(l *Layer, size int64) (blob.Source, error) {
+	source, err := i.store.blob(v1.Descriptor{Digest: l.Ref, Size: size})
+	if err != nil {
+		return nil, err
+	}
+	i.closers.add(source)
+	return source, nil
 }
 
 // Close frees what reading the image has taken.
@@ -226,6 +251,9 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 		}
 		i.closers.add(source)
 		layer := Layer{Descriptor: d, DiffID: d.Digest.String(), Source: source}
+		if layer.Ref, err = reference(d); err != nil {
+			return fmt.Errorf("manifest %s: layer %d: %w", doc.Digest, n+1, err)
+		}
 		if diffIDs != nil {
 			layer.DiffID = diffIDs[n].String()
 		}

@@ -2,7 +2,9 @@ package nydusimage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -54,11 +56,14 @@ func (f *fileSource) ReadRange(ctx context.Context, p []byte, off int64) error {
 
 func (f *fileSource) read(p []byte, off int64) error {
 	where, err := f.files.locate(f.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", blob.ErrMissing, err)
+	}
 	if err != nil {
 		return err
 	}
 	if where.size != f.size {
-		return fmt.Errorf("it has %d bytes, the manifest says %d", where.size, f.size)
+		return fmt.Errorf("it has %d bytes, the manifest says %d: %w", where.size, f.size, blob.ErrSize)
 	}
 	if off < 0 || off > f.size-int64(len(p)) {
 		return fmt.Errorf("it has %d bytes", f.size)

@@ -166,17 +166,19 @@ func TestUnpackBootstrapLayer(t *testing.T) {
 		{"nothing", nil, ErrInvalid, "it holds no image/image.boot"},
 		{"half of it", archiveOf(t, bootstrap)[:700], rafs.ErrCorrupt, "unpack it"},
 		{"no archive", bytes.Repeat([]byte("noise"), 1000), rafs.ErrCorrupt, "unpack it"},
-		{"data elsewhere", archiveOf(t, bootstrap, member{fileBackend, []byte("{}")}), rafs.ErrUnsupported, "backend"},
+		{"data elsewhere", archiveOf(t, bootstrap, member{fileBackend, []byte("{}")}), nil, ""},
+		{"data elsewhere, over the limit", archiveOf(t, bootstrap, member{fileBackend, big}), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			boot, _, err := unpackBootstrapLayer(bytes.NewReader(c.archive))
+			b, err := unpackBootstrapLayer(bytes.NewReader(c.archive))
 			if c.err != nil {
 				assert.ErrorIs(t, err, c.err)
 				assert.ErrorContains(t, err, c.says)
 				return
 			}
 			require.NoError(t, err)
-			assert.Equal(t, bootstrap.content, boot)
+			assert.Equal(t, bootstrap.content, b.File)
+			assert.Equal(t, c.name == "data elsewhere", b.Backend != nil)
 		})
 	}
 	// The hole is one: else the case above would prove nothing.
@@ -209,7 +211,7 @@ func TestUncompressed(t *testing.T) {
 	for name, data := range map[string][]byte{"gzip": gz.Bytes()[:5], "zstd": {0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff}} {
 		r, err := uncompressed(data)
 		if err == nil {
-			_, _, err = unpackBootstrapLayer(r)
+			_, err = unpackBootstrapLayer(r)
 		}
 		assert.ErrorIs(t, err, rafs.ErrCorrupt, name)
 	}
@@ -218,14 +220,14 @@ func TestUncompressed(t *testing.T) {
 func TestEncryptedBootstrapLayer(t *testing.T) {
 	where := &oneBlob{}
 	_, err := (&Image{store: where}).readBootstrap(t.Context(), v1.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"})
-	assert.ErrorIs(t, err, rafs.ErrUnsupported)
+	assert.ErrorIs(t, err, ErrInvalid) // no annotation holds its key
 	assert.Zero(t, where.asked)
 }
 
 func TestSplitLayers(t *testing.T) {
 	digest := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}
-	data := v1.Descriptor{MediaType: mediaTypeBlob, Digest: digest, Size: 1}
-	bootstrap := v1.Descriptor{Digest: digest, Size: 1, Annotations: map[string]string{annotationBootstrap: "true"}}
+	data := v1.Descriptor{MediaType: MediaTypeBlob, Digest: digest, Size: 1}
+	bootstrap := v1.Descriptor{Digest: digest, Size: 1, Annotations: map[string]string{AnnotationBootstrap: "true"}}
 	change := func(d v1.Descriptor, f func(*v1.Descriptor)) v1.Descriptor { f(&d); return d }
 	for _, c := range []struct {
 		name   string

@@ -12,15 +12,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// What tells a Nydus image from another one, as nydusify and nydus-snapshotter
-// write it.
+// What tells a Nydus manifest in an index.
 const (
-	annotationBootstrap = "containerd.io/snapshot/nydus-bootstrap"
-	annotationBlob      = "containerd.io/snapshot/nydus-blob"
-	mediaTypeBlob       = "application/vnd.oci.image.layer.nydus.blob.v1"
-	artifactTypeNydus   = "application/vnd.nydus.image.manifest.v1+json"
-	featureNydus        = "nydus.remoteimage.v1" // in os.features, before Nydus v2.3.5
+	artifactTypeNydus = "application/vnd.nydus.image.manifest.v1+json"
+	featureNydus      = "nydus.remoteimage.v1" // in os.features, before Nydus v2.3.5
 )
+
+// artifactTypeModel is that of a model artifact (CNCF ModelPack): its layers are
+// the archives of a model, of which nydusify's bootstrap shows the files.
+const artifactTypeModel = "application/vnd.cncf.model.manifest.v1+json"
 
 // mediaType is what a registry declares a document to be. Where that is none of
 // the types that are read (static file servers know only JSON) it is what the
@@ -71,13 +71,30 @@ func notNydus(manifest *v1.Manifest) string {
 }
 
 func isBootstrap(layer v1.Descriptor) bool {
-	_, ok := layer.Annotations[annotationBootstrap]
+	_, ok := layer.Annotations[AnnotationBootstrap]
 	return ok
 }
 
 func isData(layer v1.Descriptor) bool {
-	_, ok := layer.Annotations[annotationBlob]
-	return ok || layer.MediaType == mediaTypeBlob
+	_, ok := layer.Annotations[AnnotationBlob]
+	return ok || layer.MediaType == MediaTypeBlob
+}
+
+// reference returns the digest of the OCI layer to which a layer of zran refers;
+// zero for others.
+func reference(layer v1.Descriptor) (v1.Hash, error) {
+	ref, ok := layer.Annotations[AnnotationRef]
+	if !ok {
+		return v1.Hash{}, nil
+	}
+	digest, err := v1.NewHash(ref)
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("annotation %s: %w: %w", AnnotationRef, ErrInvalid, err)
+	}
+	if digest.Algorithm != "sha256" {
+		return v1.Hash{}, fmt.Errorf("it refers to %s, only sha256 is read: %w", digest, ErrInvalid)
+	}
+	return digest, nil
 }
 
 // splitLayers returns the data layers and the bootstrap layer, which comes last.
@@ -87,7 +104,7 @@ func splitLayers(manifest *v1.Manifest) (data []v1.Descriptor, bootstrap v1.Desc
 		switch {
 		case isBootstrap(layer) != (n == last):
 			return nil, bootstrap, fmt.Errorf("layer %d of %d: the last layer, and no other, must be the bootstrap: %w", n+1, last+1, ErrInvalid)
-		case n != last && !isData(layer):
+		case n != last && !isData(layer) && manifest.ArtifactType != artifactTypeModel:
 			return nil, bootstrap, fmt.Errorf("layer %d of %d has media type %q and is not marked as a Nydus blob: %w", n+1, last+1, layer.MediaType, ErrInvalid)
 		case layer.Size < 0:
 			return nil, bootstrap, fmt.Errorf("layer %d of %d has %d bytes: %w", n+1, last+1, layer.Size, ErrInvalid)

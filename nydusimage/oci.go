@@ -11,6 +11,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
+// ErrNydus is wrapped by the error of [OpenOCI] about an image that is Nydus.
+var ErrNydus = errors.New("a Nydus image")
+
 // An OCI is an image that is not Nydus, resolved: the source of a Nydus image.
 // Its manifest and config are in memory, verified. It must be closed.
 type OCI struct {
@@ -35,7 +38,7 @@ type OCI struct {
 
 // OpenOCI resolves an OCI or docker image as [Open] does a Nydus image. From an
 // index it takes the manifest of the platform that is not marked as Nydus. A
-// Nydus image is an error that wraps [ErrInvalid].
+// Nydus image is an error that wraps [ErrNydus].
 func OpenOCI(ctx context.Context, target string, o Options) (*OCI, error) {
 	where, doc, reference, err := find(ctx, target, &o)
 	if err != nil {
@@ -61,7 +64,7 @@ func (i *OCI) read(ctx context.Context, doc *document, target string) error {
 	}
 	i.Digest, i.Manifest, i.RawManifest = doc.Digest, manifest, doc.raw
 	if notNydus(manifest) == "" {
-		return fmt.Errorf("%s is a Nydus image, not the OCI image that one is made from: %w", target, ErrInvalid)
+		return fmt.Errorf("%s cannot be the source of a Nydus image: it is %w", target, ErrNydus)
 	}
 	if i.RawConfig, err = readBlob(ctx, i.store, manifest.Config, maxConfig); err != nil {
 		return fmt.Errorf("read the config: %w", err)

@@ -70,6 +70,8 @@ const (
 	VerifiedByNydusd Verification = "verified by nydusd"
 	// NotVerified: nobody compares the bytes with a digest.
 	NotVerified Verification = "not verified: nydusd does not verify RAFS v6 data"
+	// NoDigests: there are none to compare with, only checksums at most.
+	NoDigests Verification = "not verified: the image has no digests of data in an external backend"
 )
 
 // A Mount is an image with its trees open. It must be closed.
@@ -82,6 +84,8 @@ type Mount struct {
 	Layers []*View
 	// NoLayers says why Layers holds nil only, where that is not for the blobs.
 	NoLayers string
+	// Warnings are what a person should know of the image, a sentence each.
+	Warnings []string
 	// Verified says how far the bytes of Merged's files are verified.
 	Verified Verification
 

@@ -2,8 +2,11 @@ package nydusmount
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"math"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
@@ -21,49 +24,113 @@ const (
 // where the blob's own table of chunks says, so that a container reads what
 // the caller reads. Reads of the mount's files end with ctx.
 func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
-	sources := make(map[string]blob.Source, len(image.Layers))
-	for i := range image.Layers {
-		sources[image.Layers[i].BlobID()] = image.Layers[i].Source
-	}
-	m := &Mount{Image: image, Layers: make([]*View, len(image.Layers)), Verified: Verified, reader: blob.NewReader(sources)}
 	bootstrap, err := image.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if why := elsewhere(image, bootstrap); why != "" {
+		return nil, fmt.Errorf("%w (%s), which is not read natively: %w", ErrBackend, why, rafs.ErrUnsupported)
+	}
+	entries, err := blobEntries(image, bootstrap.Tree)
+	if err != nil {
+		return nil, err
+	}
+	tails, err := readTails(ctx, image, entries)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := dataSources(image, tails)
+	if err != nil {
+		return nil, err
+	}
+	m := &Mount{
+		Image:    image,
+		Layers:   make([]*View, len(image.Layers)),
+		Warnings: keyWarnings(image, bootstrap.Tree, tails),
+		Verified: Verified,
+		reader:   blob.NewReader(sources),
+	}
+	if len(image.Layers) == 0 {
+		m.NoLayers = "the manifest lists no data blobs"
+	}
 	m.Merged = m.view(ctx, bootstrap.Tree, "")
+	for i, tail := range tails {
+		if tail.Tree != nil {
+			m.Layers[i] = m.view(ctx, tail.Tree, image.Layers[i].BlobID())
+		}
+	}
+	return m, m.checkChunkTables(tails, bootstrap.Metas)
+}
 
-	blobs := make(map[string]*rafs.Blob)
-	for i, b := range bootstrap.Tree.Blobs() {
+// blobEntries returns the entries of the merged tree's blob table by blob ID.
+func blobEntries(image *nydusimage.Image, tree *rafs.Tree) (map[string]*rafs.Blob, error) {
+	layers := make(map[string]bool, len(image.Layers))
+	for i := range image.Layers {
+		layers[image.Layers[i].BlobID()] = true
+	}
+	blobs := tree.Blobs()
+	entries := make(map[string]*rafs.Blob, len(blobs))
+	for i, b := range blobs {
 		if err := blob.Supported(b); err != nil {
 			return nil, err
 		}
-		if sources[b.ID] == nil {
+		if !layers[b.ID] {
 			return nil, fmt.Errorf("the bootstrap refers to blob %s, which is no layer of the manifest: %w", b.ID, nydusimage.ErrInvalid)
 		}
-		blobs[b.ID] = &bootstrap.Tree.Blobs()[i]
+		entries[b.ID] = &blobs[i]
 	}
+	return entries, nil
+}
 
-	metas := make([]*blob.Meta, len(image.Layers))
+// readTails reads the tails of all layers.
+func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob) ([]*Tail, error) {
+	tails := make([]*Tail, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelTails)
 	for i := range image.Layers {
 		layer := &image.Layers[i]
-		group.Go(func() error {
-			tail, err := ReadTail(groupCtx, layer, blobs[layer.BlobID()], image.Metadata)
-			if err != nil {
+		group.Go(func() (err error) {
+			if tails[i], err = ReadTail(groupCtx, layer, entries[layer.BlobID()], image.Metadata); err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
-			}
-			metas[i] = tail.Meta
-			if tail.Tree != nil {
-				m.Layers[i] = m.view(ctx, tail.Tree, layer.BlobID())
 			}
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
+	return tails, group.Wait()
+}
+
+// dataSources returns where the data of the layers lies, by blob ID.
+func dataSources(image *nydusimage.Image, tails []*Tail) (map[string]blob.Source, error) {
+	sources := make(map[string]blob.Source, len(image.Layers))
+	for i := range image.Layers {
+		layer, table := &image.Layers[i], tails[i].Table
+		separate := table != nil && table.Features&rafs.BlobSeparate != 0
+		refers := layer.Ref != v1.Hash{}
+		var err error
+		switch {
+		case separate && refers:
+			sources[layer.BlobID()], err = referredData(image, layer, table)
+		case table != nil && separate != refers:
+			err = fmt.Errorf("manifest and bootstrap contradict each other in whether its data lies in an OCI layer: %w", nydusimage.ErrInvalid)
+		case !refers:
+			sources[layer.BlobID()] = layer.Source
+		}
+		if err != nil {
+			return nil, fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
+		}
 	}
-	return m, m.checkChunkTables(metas, bootstrap.Metas)
+	return sources, nil
+}
+
+// referredData returns the OCI layer that holds a layer's data.
+func referredData(image *nydusimage.Image, layer *nydusimage.Layer, table *rafs.Blob) (blob.Source, error) {
+	if table.MetaDigest != [32]byte{} && hex.EncodeToString(table.MetaDigest[:]) != layer.Digest.Hex {
+		return nil, fmt.Errorf("the bootstrap takes its blob.meta from blob %x: %w", table.MetaDigest, nydusimage.ErrInvalid)
+	}
+	if table.CompressedSize > math.MaxInt64 {
+		return nil, fmt.Errorf("its data %s has %d bytes: %w", layer.Ref, table.CompressedSize, rafs.ErrCorrupt)
+	}
+	return image.Data(layer, int64(table.CompressedSize))
 }
 
 // view opens a tree's data; self is the ID of the blob that carries the tree.
@@ -85,29 +152,22 @@ func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 
 // checkChunkTables compares all chunks of the merged tree's files with the
 // chunk tables in the blobs and, where the bootstrap layer carries them, with
-// those there: nydusd reads by either of these.
-func (m *Mount) checkChunkTables(inBlobs []*blob.Meta, inLayer map[string][]byte) error {
-	byID := make(map[string][]*blob.Meta)
-	for i, meta := range inBlobs {
-		if meta != nil {
-			id := m.Image.Layers[i].BlobID()
-			byID[id] = append(byID[id], meta)
+// those there: nydusd reads by either of these. Where the tables say what the
+// bootstrap does not, the reader gets one of them, and both must be the same.
+func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error {
+	tables := make(map[string][]*blob.Meta)
+	for i, tail := range tails {
+		layer := &m.Image.Layers[i]
+		metas, err := tail.metas(inLayer[layer.Digest.Hex])
+		if err != nil {
+			return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
+		}
+		tables[layer.BlobID()] = append(tables[layer.BlobID()], metas...)
+		if len(metas) > 0 && blob.NeedsMeta(*tail.Table) {
+			m.reader.SetMeta(layer.BlobID(), metas[0])
 		}
 	}
 	blobs := m.Merged.Blobs()
-	tables := make([][]*blob.Meta, len(blobs))
-	for i, b := range blobs {
-		tables[i] = byID[b.ID]
-		file, ok := inLayer[b.ID]
-		if !ok || !blob.HasMeta(b) {
-			continue
-		}
-		meta, err := blob.ParseMeta(file, b)
-		if err != nil {
-			return fmt.Errorf("blob %s in the bootstrap layer: %w", b.ID, err)
-		}
-		tables[i] = append(tables[i], meta)
-	}
 	return m.Merged.Walk(func(path string, inode rafs.Inode) error {
 		if !inode.IsRegular() {
 			return nil
@@ -118,7 +178,7 @@ func (m *Mount) checkChunkTables(inBlobs []*blob.Meta, inLayer map[string][]byte
 		}
 		for i := range chunks {
 			c := &chunks[i]
-			for _, meta := range tables[c.Blob] {
+			for _, meta := range tables[blobs[c.Blob].ID] {
 				if err := meta.Check(c); err != nil {
 					return fmt.Errorf("%s: blob %s: %w", path, blobs[c.Blob].ID, err)
 				}
@@ -126,4 +186,27 @@ func (m *Mount) checkChunkTables(inBlobs []*blob.Meta, inLayer map[string][]byte
 		}
 		return nil
 	})
+}
+
+// metas returns the tables of a blob's chunks that a runtime may read by: that of
+// the blob and that of the bootstrap layer, which may be nil.
+func (t *Tail) metas(inLayer []byte) ([]*blob.Meta, error) {
+	var metas []*blob.Meta
+	if t.Meta != nil {
+		metas = append(metas, t.Meta)
+	}
+	if inLayer != nil && t.Table != nil && t.Table.Cipher != rafs.CipherNone && !blob.MetaIsPlain(inLayer) {
+		return metas, nil
+	}
+	if inLayer != nil && t.Table != nil && blob.HasMeta(*t.Table) {
+		meta, err := blob.ParseMeta(inLayer, *t.Table)
+		if err != nil {
+			return nil, fmt.Errorf("in the bootstrap layer: %w", err)
+		}
+		if t.Meta != nil && blob.NeedsMeta(*t.Table) && !t.Meta.Same(meta) {
+			return nil, fmt.Errorf("its blob.meta is another than that of the bootstrap layer: a container would read other data than a scan: %w", rafs.ErrCorrupt)
+		}
+		metas = append(metas, meta)
+	}
+	return metas, nil
 }

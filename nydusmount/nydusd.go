@@ -20,6 +20,9 @@ var (
 	ErrRefused = errors.New("nydusd cannot do that")
 	// ErrMountPoint is wrapped by errors about a folder that cannot be mounted at.
 	ErrMountPoint = errors.New("mount point")
+	// ErrBackend is wrapped by errors about an image whose data is not where the
+	// image is: the user must say where, and nydusd read it.
+	ErrBackend = errors.New("the data lies in a backend of its own")
 )
 
 // Options say how nydusd mounts an image. The zero value finds nydusd, infers
@@ -28,7 +31,8 @@ type Options struct {
 	// Program is nydusd: a path or a name; "" is $NYDUSD, then "nydusd" in PATH.
 	Program string
 	// Backend is where nydusd reads blobs. The zero value is the image's registry,
-	// with the login that gave the manifest, or the folder of its OCI layout.
+	// with the login that gave the manifest, or the folder of its OCI layout; an
+	// image whose data is in neither is refused then ([ErrBackend]).
 	Backend Backend
 	// SkipVerify lets the registry's TLS certificate go unverified.
 	SkipVerify bool
@@ -67,7 +71,10 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 		Verified: NotVerified,
 		daemon:   d,
 	}
-	if validates(bootstrap) {
+	switch {
+	case external(bootstrap) != nil:
+		m.Verified = NoDigests
+	case validates(bootstrap):
 		m.Verified = VerifiedByNydusd
 	}
 	return m, nil
@@ -87,6 +94,9 @@ func StartDaemon(ctx context.Context, image *nydusimage.Image, o Options) (*Daem
 }
 
 func startDaemon(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, o Options) (*Daemon, error) {
+	if why := elsewhere(image, bootstrap); why != "" && o.Backend.Type == "" {
+		return nil, fmt.Errorf("%w (%s), and none was named", ErrBackend, why)
+	}
 	if o.MountPoint != "" {
 		var err error
 		if o.MountPoint, err = CheckMountPoint(o.MountPoint); err != nil {
@@ -114,5 +124,9 @@ func startDaemon(ctx context.Context, image *nydusimage.Image, bootstrap *nydusi
 		return nil, fmt.Errorf("configure nydusd: %w", err)
 	}
 	j.Secrets = backend.secrets()
-	return launch(ctx, j)
+	d, err := launch(ctx, j)
+	if b := external(bootstrap); b != nil && errors.Is(err, ErrNydusd) {
+		err = fmt.Errorf("%w (blob %s is one of an external backend, which nydusd before %s does not read)", err, b.ID, externalSince)
+	}
+	return d, err
 }

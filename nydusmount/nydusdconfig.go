@@ -24,7 +24,8 @@ type Backend struct {
 	Config json.RawMessage
 }
 
-// ParseBackend reads a backend's configuration, a JSON object.
+// ParseBackend reads a backend's configuration, a JSON object. Relative paths of
+// localfs are taken from this process's folder, since nydusd runs in another.
 func ParseBackend(kind string, config []byte) (Backend, error) {
 	if !slices.Contains(BackendTypes, kind) {
 		return Backend{}, fmt.Errorf("backend type %q is none of %s", kind, strings.Join(BackendTypes, ", "))
@@ -34,7 +35,20 @@ func ParseBackend(kind string, config []byte) (Backend, error) {
 		// The error of the decoder could show a part of the credentials.
 		return Backend{}, fmt.Errorf("the configuration of backend %s is not a JSON object", kind)
 	}
-	return Backend{Type: kind, Config: slices.Clone(config)}, nil
+	if kind != "localfs" {
+		return Backend{Type: kind, Config: slices.Clone(config)}, nil
+	}
+	for _, name := range []string{"dir", "blob_file"} {
+		if path, ok := object[name].(string); ok && path != "" {
+			absolute, err := filepath.Abs(path)
+			if err != nil {
+				return Backend{}, fmt.Errorf("%s of backend %s: %w", name, kind, err)
+			}
+			object[name] = absolute
+		}
+	}
+	resolved, err := json.Marshal(object)
+	return Backend{Type: kind, Config: resolved}, err
 }
 
 const (

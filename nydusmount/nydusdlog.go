@@ -15,9 +15,9 @@ var (
 	colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
 	// queries hold the signatures of the addresses that registries redirect to.
 	queries = regexp.MustCompile(`query: Some\("[^"]*"\)|\?[^\s"')]+`)
-	// noise follows each error: where nydusd's source reports it, and how to see
-	// more.
-	noise = regexp.MustCompile(`(?m)^\s+(at /|note: ).*\n?`)
+	// noise comes with each error: where nydusd's source reports it, with a stack
+	// in newer versions, and how to see more.
+	noise = regexp.MustCompile(`(?m)^[ \t]+(at |note: |\d+: ).*\n?`)
 )
 
 // readLog returns the end of the log in a run folder, without credentials.

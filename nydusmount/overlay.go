@@ -13,20 +13,20 @@ import (
 
 // The names of whiteouts, as the OCI image specification has them.
 const (
-	whiteoutPrefix = ".wh."
-	whiteoutOpaque = ".wh..wh..opq"
+	WhiteoutPrefix = ".wh."         // before the name that is deleted
+	WhiteoutOpaque = ".wh..wh..opq" // all that layers below put into the folder
 )
 
 // IsWhiteout says whether a file's name is that of a whiteout.
-func IsWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), whiteoutPrefix) }
+func IsWhiteout(name string) bool { return strings.HasPrefix(path.Base(name), WhiteoutPrefix) }
 
 // Whiteout says what a whiteout's name, without folder, deletes beside it: a name,
 // or with opaque all that layers below put there. ok is false for other names.
 func Whiteout(base string) (deletes string, opaque, ok bool) {
-	if base == whiteoutOpaque {
+	if base == WhiteoutOpaque {
 		return "", true, true
 	}
-	deletes, ok = strings.CutPrefix(base, whiteoutPrefix)
+	deletes, ok = strings.CutPrefix(base, WhiteoutPrefix)
 	return deletes, false, ok
 }
 
@@ -143,32 +143,48 @@ func (c *Contradiction) Error() string { return fmt.Sprintf("%q: %s", c.Path, c.
 // permissions, owners, sizes, contents, link targets and device numbers. nil
 // means that there is none.
 func (o *Overlay) Compare(merged *rafs.Tree) (*Contradiction, error) {
-	paths := 0
-	var found *Contradiction
+	var first *Contradiction
+	err := o.Contradictions(merged, func(c *Contradiction) error {
+		first = c
+		return fs.SkipAll
+	})
+	return first, err
+}
+
+// Contradictions calls fn for each path at which the overlay differs from the
+// merged tree, as in [Overlay.Compare]: in the order of a walk, then the paths
+// that the merged tree lacks. fn may return [fs.SkipAll]; its other errors are
+// returned as they are.
+func (o *Overlay) Contradictions(merged *rafs.Tree, fn func(*Contradiction) error) error {
+	shared, stopped := 0, false // paths in both
+	report := func(name, reason string) error {
+		err := fn(&Contradiction{name, reason})
+		stopped = err == fs.SkipAll
+		return err
+	}
 	err := merged.Walk(func(name string, inode rafs.Inode) error {
-		paths++
 		node := o.lookup(name)
 		if node == nil {
-			found = &Contradiction{name, "no layer brings it"}
-			return fs.SkipAll
+			return report(name, "no layer brings it")
 		}
+		shared++
 		reason, err := differs(node.inode, inode)
-		if err != nil {
+		if err != nil || reason == "" {
 			return err
 		}
-		if reason != "" {
-			found = &Contradiction{name, fmt.Sprintf("layer %d brings it with another %s", node.layer+1, reason)}
-			return fs.SkipAll
-		}
-		return nil
+		return report(name, fmt.Sprintf("layer %d brings it with another %s", node.layer+1, reason))
 	})
-	if err != nil || found != nil {
-		return found, err
+	if err != nil || stopped || o.root.count() == shared {
+		return err
 	}
-	if extra := o.root.count(); extra != paths {
-		return o.firstExtra(merged)
+	for _, name := range o.extra(merged) {
+		if err := report(name, "a layer brings it, the image does not show it"); err == fs.SkipAll {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
-	return nil, nil
+	return nil
 }
 
 func (o *Overlay) lookup(name string) *overlayNode {
@@ -192,8 +208,9 @@ func (n *overlayNode) count() int {
 	return total
 }
 
-// firstExtra finds a path that the layers give and the merged tree lacks.
-func (o *Overlay) firstExtra(merged *rafs.Tree) (*Contradiction, error) {
+// extra returns the paths that the layers give and the merged tree lacks, sorted,
+// of a directory its own alone.
+func (o *Overlay) extra(merged *rafs.Tree) []string {
 	var extra []string
 	var visit func(prefix string, n *overlayNode)
 	visit = func(prefix string, n *overlayNode) {
@@ -207,10 +224,8 @@ func (o *Overlay) firstExtra(merged *rafs.Tree) (*Contradiction, error) {
 		}
 	}
 	visit("", o.root)
-	if len(extra) == 0 {
-		return nil, nil
-	}
-	return &Contradiction{slices.Min(extra), "a layer brings it, the image does not show it"}, nil
+	slices.Sort(extra)
+	return extra
 }
 
 // differs names the first property in which two inodes differ, or "".

@@ -3,6 +3,8 @@ package nydusmount
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -30,6 +32,9 @@ type Tail struct {
 	Tree *rafs.Tree
 	// Meta is blob.meta, nil where the image has none.
 	Meta *blob.Meta
+	// Table is the blob table's entry of the blob that holds the layer's data: that
+	// of the merged bootstrap, else that of the layer's own; nil without either.
+	Table *rafs.Blob
 	// TOC is the blob's table of contents, nil if it has none.
 	TOC *blob.TOC
 }
@@ -40,57 +45,88 @@ func ReadTail(ctx context.Context, layer *nydusimage.Layer, b *rafs.Blob, kept *
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
 	if size-start > longTail {
-		return parseTail(ctx, layer.Source, b)
+		return parseTail(ctx, layer, layer.Source, b)
 	}
 	name := fmt.Sprintf("%s %d %d", layer.Digest, start, size)
 	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
-		return parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
+		return parseTail(ctx, layer, blob.Ahead(layer.Source, start, tail), b)
 	}
 	tail := make([]byte, size-start)
 	if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
 		return nil, fmt.Errorf("read the blob's tail: %w", err)
 	}
-	parsed, err := parseTail(ctx, blob.Ahead(layer.Source, start, tail), b)
+	if sum := sha256.Sum256(tail); start == 0 && hex.EncodeToString(sum[:]) != layer.Digest.Hex {
+		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
+	}
+	parsed, err := parseTail(ctx, layer, blob.Ahead(layer.Source, start, tail), b)
 	if err == nil {
 		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	}
 	return parsed, err
 }
 
-func parseTail(ctx context.Context, source blob.Source, b *rafs.Blob) (*Tail, error) {
-	var tail Tail
+func parseTail(ctx context.Context, layer *nydusimage.Layer, source blob.Source, b *rafs.Blob) (*Tail, error) {
+	tail := Tail{Table: b}
 	var err error
-	if b != nil && blob.HasMeta(*b) {
-		if tail.Meta, err = blob.ReadMeta(ctx, source, *b); err != nil {
+	if tail.TOC, err = blob.ReadTOC(ctx, source); err != nil && !errors.Is(err, blob.ErrNoTOC) {
+		return nil, err
+	}
+	if tail.TOC != nil {
+		if b != nil && b.TOCDigest != [32]byte{} && b.TOCDigest != tail.TOC.Digest {
+			return nil, fmt.Errorf("the table of contents hashes to %x, the bootstrap says %x: %w", tail.TOC.Digest, b.TOCDigest, blob.ErrDigest)
+		}
+		if tail.Tree, err = layerTree(ctx, tail.TOC, source); err != nil {
 			return nil, err
 		}
 	}
-	if tail.TOC, err = blob.ReadTOC(ctx, source); errors.Is(err, blob.ErrNoTOC) {
-		return &tail, nil
-	} else if err != nil {
-		return nil, err
+	if tail.Table == nil && tail.Tree != nil {
+		tail.Table = ownEntry(tail.Tree, layer.BlobID())
 	}
-	if b != nil && b.TOCDigest != [32]byte{} && b.TOCDigest != tail.TOC.Digest {
-		return nil, fmt.Errorf("the table of contents hashes to %x, the bootstrap says %x: %w", tail.TOC.Digest, b.TOCDigest, blob.ErrDigest)
-	}
-	bootstrap, err := tail.TOC.Bootstrap(ctx, source)
-	if errors.Is(err, blob.ErrNoTOC) {
-		return &tail, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if tail.Tree, err = rafs.Open(bytes.NewReader(bootstrap), int64(len(bootstrap))); err != nil {
-		return nil, fmt.Errorf("the layer's bootstrap: %w", err)
+	// Where the merged bootstrap does not know the blob, nothing of it is compared
+	// with its table, which is read only if it is needed.
+	if t := tail.Table; t != nil && blob.HasMeta(*t) && (b != nil || blob.NeedsMeta(*t)) {
+		if tail.Meta, err = blob.ReadMeta(ctx, source, *t); err != nil {
+			return nil, err
+		}
 	}
 	return &tail, nil
 }
 
+// layerTree opens the bootstrap that the blob carries, nil if it carries none.
+func layerTree(ctx context.Context, toc *blob.TOC, source blob.Source) (*rafs.Tree, error) {
+	bootstrap, err := toc.Bootstrap(ctx, source)
+	if errors.Is(err, blob.ErrNoTOC) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tree, err := rafs.Open(bytes.NewReader(bootstrap), int64(len(bootstrap)))
+	if err != nil {
+		return nil, fmt.Errorf("the layer's bootstrap: %w", err)
+	}
+	return tree, nil
+}
+
+// ownEntry finds the entry of a layer's blob table that stands for the layer's
+// own data, nil if it has none.
+func ownEntry(tree *rafs.Tree, id string) *rafs.Blob {
+	blobs := tree.Blobs()
+	for i := range blobs {
+		if blob.IsSelf(blobs[i]) || blobs[i].ID == id {
+			return &blobs[i]
+		}
+	}
+	return nil
+}
+
 // dataEnd gives the offset behind a blob's chunks: in v6 blob.meta lies there,
-// in v5 a tar header.
+// in v5 a tar header. A blob beside the data has none.
 func dataEnd(b *rafs.Blob, size int64) int64 {
 	var end uint64
 	switch {
+	case b != nil && b.Features&rafs.BlobSeparate != 0:
+		return 0
 	case b != nil && b.Meta.UncompressedSize != 0:
 		end = b.Meta.Offset
 	case b != nil:

@@ -226,11 +226,12 @@ func openFilesLimit() (string, error) {
 }
 
 // cleanEnvironment is the environment without Trivy's variables, some of which
-// hold passwords.
+// hold passwords, and without the one that a newer nydusd takes for its login to
+// the registry in place of the configuration's.
 func cleanEnvironment() []string {
 	var clean []string
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "TRIVY_") {
+		if !strings.HasPrefix(variable, "TRIVY_") && !strings.HasPrefix(variable, "IMAGE_PULL_AUTH=") {
 			clean = append(clean, variable)
 		}
 	}
@@ -273,11 +274,22 @@ func (n *nydusd) lastWords() string {
 	if said == "" {
 		return ""
 	}
-	if strings.Contains(said, "Operation not permitted") || strings.Contains(said, "PermissionDenied") {
-		said += "\nmounting needs root (CAP_SYS_ADMIN) or the program fusermount3"
+	for _, refusal := range mountRefusals {
+		if strings.Contains(said, refusal) {
+			said += "\n" + howToMount
+			break
+		}
 	}
 	return "; its log ends:\n" + said
 }
+
+// mountRefusals are what the log of a nydusd says that may not mount: 2.2.0 knows
+// the system call only, newer ones also the program fusermount3.
+var mountRefusals = []string{"Operation not permitted", "PermissionDenied", "session mount error"}
+
+const howToMount = "mounting needs CAP_SYS_ADMIN: be root, or run this in a user namespace " +
+	"(unshare --user --map-root-user --mount); a newer nydusd can also mount through fusermount3, " +
+	"with user_allow_other in /etc/fuse.conf"
 
 // end kills nydusd and takes its mount away. What is read of it at that moment
 // fails.

@@ -19,6 +19,7 @@ type directory interface {
 type dirent struct {
 	name []byte // part of the bootstrap
 	node uint64
+	kind uint8 // v6: the type of the inode, as EROFS numbers them
 	// dots marks a stored "." or "..", which leads back up and is no child.
 	dots bool
 }

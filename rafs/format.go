@@ -11,6 +11,8 @@ package rafs
 type format interface {
 	superblock() Superblock
 	blobs() []Blob
+	// prefetch returns the prefetch table: inode numbers of 32 bits.
+	prefetch() ([]byte, error)
 
 	// root returns the node of the root directory.
 	root() uint64
@@ -37,10 +39,25 @@ type format interface {
 	// offsets: without overlap, inside the file, and without gaps but for
 	// holes that the format declares.
 	chunks(node uint64) ([]Chunk, error)
+
+	// check returns what checks this version's parts; see Tree.Check.
+	check(c *checker) formatCheck
+	// parts returns the parts of the bootstrap that belong to the whole image.
+	// Those that are not inside it are left out.
+	parts() []part
+	// inodeParts returns the parts that belong to an inode alone.
+	inodeParts(node uint64) ([]part, error)
+	// checkEntry reports where an inode contradicts the directory entry that leads
+	// to it.
+	checkEntry(e dirent, dir, child Inode, problem func(field string, want, got any))
 }
 
 // headSize is how much of a bootstrap openFormat looks at.
 const headSize = v6SuperOffset + v6SuperSize
+
+// IsBootstrap says whether a file's first bytes, some 2 KiB or all of them, are
+// those of a bootstrap of RAFS v5 or v6. What else is in it may be anything.
+func IsBootstrap(head []byte) bool { return isV5(head) || isV6(head) }
 
 // checkFormat tells from the first bytes whether a bootstrap is of a version
 // that openFormat reads, before the rest is read into memory.

@@ -78,11 +78,11 @@ func (f treeFS) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 func (f treeFS) find(op, name string, followLast bool) (Inode, error) {
-	inode, err := f.tree.resolve(name, followLast)
+	at, err := f.tree.resolve(name, followLast)
 	if err != nil {
 		return Inode{}, &fs.PathError{Op: op, Path: name, Err: err}
 	}
-	return inode, nil
+	return at.inode, nil
 }
 
 // dirEntries returns the children of a directory as io/fs has them.

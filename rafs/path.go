@@ -22,56 +22,81 @@ func validPath(name string) bool {
 	return true
 }
 
-// resolve returns the inode that a path leads to, as a process that is
-// confined to the tree by chroot would see it: an absolute target starts at
-// the tree's root, and ".." stops there. The last element is followed too if
-// it is a symbolic link and followLast is set.
-func (t *Tree) resolve(name string, followLast bool) (Inode, error) {
-	if !validPath(name) {
-		return Inode{}, fs.ErrInvalid
+// Resolve follows a path as a process that is confined to the tree by chroot
+// would: an absolute target of a symbolic link starts at the tree's root, and
+// ".." stops there. The last element is followed too if it is a symbolic link
+// and followLast is set. It returns the inode and its path, which leads through
+// no symbolic link.
+//
+// The path is one for [Tree.Lookup], and errors are as there.
+func (t *Tree) Resolve(name string, followLast bool) (string, Inode, error) {
+	at, err := t.resolve(name, followLast)
+	if err != nil {
+		return "", Inode{}, &fs.PathError{Op: "lookup", Path: name, Err: err}
 	}
-	// above holds the directories that were passed, for the sake of "..".
-	var above []Inode
-	current := t.root
+	return at.path(), at.inode, nil
+}
+
+// A place is an inode and the way to it.
+type place struct {
+	inode Inode
+	// above holds the directories that were passed, names what was passed
+	// through them.
+	above []Inode
+	names []string
+}
+
+func (p *place) path() string {
+	if len(p.names) == 0 {
+		return "."
+	}
+	return strings.Join(p.names, "/")
+}
+
+// resolve is Resolve without the words around its errors.
+func (t *Tree) resolve(name string, followLast bool) (place, error) {
+	if !validPath(name) {
+		return place{}, fs.ErrInvalid
+	}
+	at := place{inode: t.root}
 	links := 0
 	for rest := name; rest != ""; {
 		element, tail, _ := strings.Cut(rest, "/")
 		rest = tail
-		if !current.IsDir() {
-			return Inode{}, fs.ErrNotExist
+		if !at.inode.IsDir() {
+			return place{}, fs.ErrNotExist
 		}
 		switch element {
 		case "", ".":
 			continue
 		case "..":
-			if n := len(above); n > 0 {
-				current, above = above[n-1], above[:n-1]
+			if n := len(at.above); n > 0 {
+				at = place{at.above[n-1], at.above[:n-1], at.names[:n-1]}
 			}
 			continue
 		}
-		next, err := current.child(element)
+		next, err := at.inode.child(element)
 		if err != nil {
-			return Inode{}, err
+			return place{}, err
 		}
 		if !next.IsSymlink() || rest == "" && !followLast {
-			above = append(above, current)
-			current = next
+			at = place{next, append(at.above, at.inode), append(at.names, element)}
 			continue
 		}
 		if links++; links > maxSymlinks {
-			return Inode{}, errTooManySymlinks
+			return place{}, errTooManySymlinks
 		}
 		target, err := next.Readlink()
 		if err != nil {
-			return Inode{}, err
+			return place{}, err
 		}
 		if strings.HasPrefix(target, "/") {
-			current, above = t.root, above[:0]
+			at = place{inode: t.root}
 		}
 		if rest != "" {
 			target += "/" + rest
 		}
 		rest = target
 	}
-	return current, nil
+	return at, nil
 }

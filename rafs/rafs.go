@@ -64,6 +64,15 @@ const (
 	CompressorZstd Compressor = 3
 )
 
+// A Cipher is how a blob is encrypted.
+type Cipher uint32
+
+// The ciphers, with the numbers that the format gives them.
+const (
+	CipherNone      Cipher = 0
+	CipherAES128XTS Cipher = 1
+)
+
 // BlobFeatures are the feature bits of a blob table entry
 // (storage/src/device.rs of the Nydus project).
 type BlobFeatures uint32
@@ -104,18 +113,23 @@ type Blob struct {
 	// has no extended blob table.
 	CompressedSize   uint64
 	UncompressedSize uint64
+	// ReadaheadOffset and ReadaheadSize are the part of the blob that a runtime
+	// fetches ahead, compressed (v5 only).
+	ReadaheadOffset, ReadaheadSize uint32
 	// Meta locates blob.meta, the blob's own chunk table (v6 only).
 	Meta BlobMeta
 	// TOCSize and TOCDigest (SHA-256) describe the table of contents in the
 	// blob's tail; converters commonly leave them zero.
 	TOCSize   uint32
 	TOCDigest [32]byte
-	// MetaDigest and MetaSize describe the separate blob that holds blob.meta.
-	// In an encrypted blob these bytes are the key and a part of the IV.
+	// MetaDigest (SHA-256) and MetaSize describe the separate blob that holds
+	// blob.meta; zero in an encrypted blob, which has Secret in their place.
 	MetaDigest [32]byte
 	MetaSize   uint64
-	// Cipher is 0 for none and 1 for AES-128-XTS.
-	Cipher uint32
+	// Cipher is how the blob's chunks and its blob.meta are encrypted, Secret
+	// what it takes to read them.
+	Cipher Cipher
+	Secret Secret
 }
 
 // BlobMeta locates the compressed chunk table ("blob.meta") of a blob; a

@@ -73,6 +73,9 @@ func readFull(r io.ReaderAt, b []byte) error {
 	return err
 }
 
+// Size is that of the bootstrap, in bytes.
+func (t *Tree) Size() int64 { return int64(t.size) }
+
 // Superblock returns what the superblock says of the whole tree.
 func (t *Tree) Superblock() Superblock { return t.format.superblock() }
 

@@ -18,11 +18,13 @@ func v5Blobs(table, extended []byte, super Superblock) ([]Blob, error) {
 			return nil, err
 		}
 		blobs = append(blobs, Blob{
-			Index:      len(blobs),
-			ID:         string(id),
-			Compressor: super.Compressor,
-			Digester:   super.Digester,
-			ChunkSize:  super.ChunkSize,
+			Index:           len(blobs),
+			ID:              string(id),
+			Compressor:      super.Compressor,
+			Digester:        super.Digester,
+			ChunkSize:       super.ChunkSize,
+			ReadaheadOffset: le.Uint32(table),
+			ReadaheadSize:   le.Uint32(table[4:]),
 		})
 		table = rest
 	}

@@ -3,6 +3,7 @@ package rafs
 import (
 	"bytes"
 	"fmt"
+	"math"
 )
 
 const (
@@ -36,25 +37,34 @@ func decodeV6Blob(b []byte) Blob {
 		Index:            int(le.Uint32(b[64:])),
 		ChunkSize:        le.Uint32(b[68:]),
 		ChunkCount:       le.Uint32(b[72:]),
-		Compressor:       Compressor(le.Uint32(b[76:])),
-		Digester:         Digester(le.Uint32(b[80:])),
+		Compressor:       Compressor(v6Small(b[76:])),
+		Digester:         Digester(v6Small(b[80:])),
 		Features:         BlobFeatures(le.Uint32(b[84:])),
 		CompressedSize:   le.Uint64(b[88:]),
 		UncompressedSize: le.Uint64(b[96:]),
 		TOCSize:          le.Uint32(b[104:]),
 		Meta: BlobMeta{
-			Compressor:       Compressor(le.Uint32(b[108:])),
+			Compressor:       Compressor(v6Small(b[108:])),
 			Offset:           le.Uint64(b[112:]),
 			CompressedSize:   le.Uint64(b[120:]),
 			UncompressedSize: le.Uint64(b[128:]),
 		},
-		MetaSize: le.Uint64(b[200:]),
-		Cipher:   le.Uint32(b[216:]),
+		Cipher: Cipher(le.Uint32(b[216:])),
 	}
 	copy(blob.TOCDigest[:], b[136:])
-	copy(blob.MetaDigest[:], b[168:])
+	if blob.Cipher == CipherNone {
+		copy(blob.MetaDigest[:], b[168:])
+		blob.MetaSize = le.Uint64(b[200:])
+	} else {
+		copy(blob.Secret.key[:], b[168:])
+		copy(blob.Secret.iv[:], b[200:])
+	}
 	return blob
 }
+
+// v6Small reads a field of 4 bytes that has small values only. What does not fit
+// becomes one that no release knows.
+func v6Small(b []byte) uint8 { return uint8(min(le.Uint32(b), math.MaxUint8)) }
 
 func checkV6Blob(b *Blob, index int, chunkSize uint32) error {
 	if err := checkBlobID([]byte(b.ID)); err != nil {
@@ -71,6 +81,8 @@ func checkV6Blob(b *Blob, index int, chunkSize uint32) error {
 		return unsupportedf("compressor %d of blob.meta", b.Meta.Compressor)
 	case b.Digester > SHA256:
 		return unsupportedf("blob digester %d", b.Digester)
+	case b.Cipher > CipherAES128XTS:
+		return unsupportedf("blob cipher %d", b.Cipher)
 	case b.Index != index:
 		return corruptf("it says it is entry %d", b.Index)
 	case b.ChunkSize != chunkSize:

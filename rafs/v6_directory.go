@@ -89,5 +89,5 @@ func (b v6DirentBlock) entry(k, count int) (dirent, error) {
 		name, _, _ = bytes.Cut(name, []byte{0})
 	}
 	dots := string(name) == "." || string(name) == ".."
-	return dirent{name: name, node: le.Uint64(record), dots: dots}, nil
+	return dirent{name: name, node: le.Uint64(record), kind: record[10], dots: dots}, nil
 }

@@ -152,17 +152,18 @@ func TestMountCommandRefuses(t *testing.T) {
 		nydusd string
 		args   []string
 		words  string
+		hint   string
 	}{
-		{"not there", "", []string{reference, filepath.Join(base, "none")}, "no such folder"},
-		{"a file", "", []string{reference, file}, "not a folder"},
-		{"not empty", "", []string{reference, base}, "not empty"},
-		{"busy", "", []string{reference, busy}, "mounted there already (tmpfs)"},
-		{"no folder", "", []string{reference}, "got 1 arguments"},
-		{"no such image", "", []string{reference + "x", empty}, "not found"},
-		{"not Nydus", "", []string{strings.TrimSuffix(reference, "v5") + "oci", empty}, "not a Nydus image"},
-		{"nydusd dies", script(t, "exit 3"), []string{reference, empty}, "exit status 3"},
-		{"nydusd never serves", script(t, "sleep 60"), []string{"--timeout", "2s", reference, empty}, "--timeout"},
-		{"no nydusd", "nydusd-that-is-not-there", []string{reference, empty}, "cargo install nydus-rs"},
+		{"not there", "", []string{reference, filepath.Join(base, "none")}, "no such folder", "give an empty folder"},
+		{"a file", "", []string{reference, file}, "not a folder", "give an empty folder"},
+		{"not empty", "", []string{reference, base}, "not empty", "give an empty folder"},
+		{"busy", "", []string{reference, busy}, "mounted there already (tmpfs)", "give an empty folder"},
+		{"no folder", "", []string{reference}, "got 1 arguments", "see trivy nydus mount --help"},
+		{"no such image", "", []string{reference + "x", empty}, "not found", "check the image's name"},
+		{"not Nydus", "", []string{strings.TrimSuffix(reference, "v5") + "oci", empty}, "not a Nydus image", "give a Nydus image"},
+		{"nydusd dies", script(t, "exit 3"), []string{reference, empty}, "exit status 3", "trivy nydus scans an image without nydusd"},
+		{"nydusd never serves", script(t, "sleep 60"), []string{"--timeout", "2s", reference, empty}, "--timeout", "give more time with --timeout"},
+		{"no nydusd", "nydusd-that-is-not-there", []string{reference, empty}, "cargo install nydus-rs", "trivy nydus scans an image without nydusd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := append([]string{"mount"}, c.args...)
@@ -175,7 +176,7 @@ func TestMountCommandRefuses(t *testing.T) {
 			assert.Equal(t, 2, r.code)
 			assert.Empty(t, r.stdout)
 			assert.Contains(t, r.stderr, c.words)
-			assert.Contains(t, r.stderr, "\nhint: ")
+			assert.Contains(t, r.stderr, "\nhint: "+c.hint)
 			assertNothingLeft(t, dir)
 		})
 	}
@@ -192,19 +193,15 @@ func TestMountCommandNeedsFUSE(t *testing.T) {
 		{"no device", "no FUSE here", []string{"unshare", "--mount", "sh", "-c",
 			`mkdir dev && touch dev/null && mount --bind /dev/null dev/null && mount --rbind dev /dev && exec "$@"`, "sh"}},
 		{"no rights to the device", "no right to use FUSE", []string{"setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups"}},
-		{"no rights to mount", "mounting needs root", []string{"setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"}},
+		{"no rights to mount", "mounting needs CAP_SYS_ADMIN", []string{"setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := exec.LookPath(c.wrap[0]); err != nil {
 				t.Skipf("SKIPPED, NOTHING WAS TRIED: %v", err)
 			}
 			dir, point := ownTemp(t), t.TempDir()
-			for path := range parents(point) { // another user must get there
-				require.NoError(t, os.Chmod(path, 0o777))
-			}
-			for path := range parents(dir) {
-				require.NoError(t, os.Chmod(path, 0o777))
-			}
+			openToAll(t, dir)
+			openToAll(t, point)
 			p := prepare(t, "trivy-nydus")
 			command := slices.Concat(c.wrap, []string{built(t, "trivy-nydus"), "mount", reference, point}, nydusd)
 			wrapped := exec.Command(command[0], command[1:]...)
@@ -219,14 +216,11 @@ func TestMountCommandNeedsFUSE(t *testing.T) {
 	}
 }
 
-// parents yields a path and those above it that tests have made.
-func parents(path string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for ; path != os.TempDir() && path != "/tmp" && path != "/"; path = filepath.Dir(path) {
-			if !yield(path) {
-				return
-			}
-		}
+// openToAll lets other users into a folder that t.TempDir has made.
+func openToAll(t *testing.T, dir string) {
+	t.Helper()
+	for _, path := range []string{dir, filepath.Dir(dir)} {
+		require.NoError(t, os.Chmod(path, 0o777))
 	}
 }
 

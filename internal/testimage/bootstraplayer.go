@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
 // metaAlign is what the chunk table of a blob.meta file is padded to before its header, which has the same size.
@@ -71,6 +72,9 @@ func blobMeta(blob string) ([]byte, error) {
 	meta, err := readBlobEntry(blob, "blob.meta")
 	if errors.Is(err, errNoEntry) {
 		return nil, nil
+	}
+	if errors.Is(err, zstd.ErrMagicMismatch) {
+		meta, err = nil, nil // encrypted: nydus-snapshotter v0.16.1 leaves the header, encrypted as well
 	}
 	if err != nil {
 		return nil, err

@@ -21,6 +21,12 @@ type ConvertOptions struct {
 	ChunkSize       int    // bytes, a power of two from 0x1000 to 0x1000000; 0: 0x100000
 	SourceReference string // what the manifest's annotation claims as source; empty: a made-up one
 	Referrer        bool   // the manifest's subject is the source, as nydusify --with-referrer has it
+	OCIRef          bool   // the data stays in the source's layers (zran), as nydusify --oci-ref has it; the options above do not apply
+
+	// What nydus-image 2.2.0 does not know: NydusImage is the path of a newer one.
+	NydusImage string
+	BatchSize  int  // bytes, small chunks are compressed together; a power of two from 0x1000 to 0x1000000
+	Encrypt    bool // AES-128-XTS
 }
 
 // Nydus is a converted image: a v1.Image to push, and the same as files. The files lie in the cache: read only.
@@ -41,10 +47,11 @@ var _ v1.Image = (*Nydus)(nil)
 
 // NydusBlob is one converted layer.
 type NydusBlob struct {
-	Digest        v1.Hash // is the blob ID
+	Digest        v1.Hash // is the blob ID, but with OCIRef
 	Size          int64   // in bytes, with the layer's bootstrap
 	Path          string
-	BootstrapPath string // the layer's own bootstrap, out of the blob's tail, named by the blob's sha256 in hex
+	Ref           v1.Hash // the source's layer that holds the data, with OCIRef; else zero
+	BootstrapPath string  // the layer's own bootstrap, out of the blob's tail, named by the blob's sha256 in hex
 }
 
 func (o ConvertOptions) withDefaults() ConvertOptions {
@@ -75,6 +82,15 @@ type conversion struct {
 type convertedBlob struct {
 	Digest v1.Hash
 	Size   int64
+	Ref    v1.Hash `json:",omitzero"` // the layer that holds the data; zero: the blob does
+}
+
+// id is the blob ID.
+func (b *convertedBlob) id() string {
+	if b.Ref != (v1.Hash{}) {
+		return b.Ref.Hex
+	}
+	return b.Digest.Hex
 }
 
 // The files of a conversion within its folder.
@@ -100,9 +116,16 @@ func Convert(t testing.TB, oci v1.Image, options ConvertOptions) *Nydus {
 	if err != nil {
 		t.Fatalf("convert: config of the source image: %v", err)
 	}
-	key := cacheKey(append(diffIDs(config), NydusVersion, o.FSVersion, o.Compressor, o.Digester, fmt.Sprint(o.ChunkSize))...)
-	dir := cached(t, "nydus", key, func(dir string) error {
-		return convert(Tools(t).NydusImage, dir, oci, o)
+	parts := append(diffIDs(config), NydusVersion, o.FSVersion, o.Compressor, o.Digester, fmt.Sprint(o.ChunkSize))
+	if o.OCIRef || o.NydusImage != "" {
+		parts = append(parts, source.String(), o.NydusImage, fmt.Sprint(o.OCIRef, o.BatchSize, o.Encrypt))
+	}
+	dir := cached(t, "nydus", cacheKey(parts...), func(dir string) error {
+		program := o.NydusImage
+		if program == "" {
+			program = Tools(t).NydusImage
+		}
+		return convert(program, dir, oci, o)
 	})
 	var done conversion
 	readJSON(t, filepath.Join(dir, conversionFile), &done)
@@ -117,8 +140,9 @@ func Convert(t testing.TB, oci v1.Image, options ConvertOptions) *Nydus {
 		n.Blobs = append(n.Blobs, NydusBlob{
 			Digest:        b.Digest,
 			Size:          b.Size,
+			Ref:           b.Ref,
 			Path:          filepath.Join(n.BlobDir, b.Digest.Hex),
-			BootstrapPath: filepath.Join(dir, layerBootDir, b.Digest.Hex),
+			BootstrapPath: filepath.Join(dir, layerBootDir, b.id()),
 		})
 	}
 	done.Bootstrap.Path = filepath.Join(dir, bootstrapGzFile)
@@ -148,7 +172,11 @@ func convert(nydusImage, dir string, oci v1.Image, o ConvertOptions) error {
 	}
 	var done conversion
 	for i, l := range layers {
-		b, err := convertLayer(nydusImage, dir, l, o)
+		makeBlob := convertLayer
+		if o.OCIRef {
+			makeBlob = indexLayer
+		}
+		b, err := makeBlob(nydusImage, dir, l, o)
 		if err != nil {
 			return fmt.Errorf("convert layer %d: %w", i, err)
 		}
@@ -178,10 +206,22 @@ func convertLayer(nydusImage, dir string, l v1.Layer, o ConvertOptions) (convert
 		args = append(args, "--features", "blob-toc") // v5 has no table of contents
 	}
 	args = append(args, "--compressor", o.Compressor, "--digester", o.Digester,
-		"--chunk-size", fmt.Sprintf("0x%x", o.ChunkSize), tarFile)
-	if err := runNydusImage(nydusImage, dir, args...); err != nil {
+		"--chunk-size", fmt.Sprintf("0x%x", o.ChunkSize))
+	if o.BatchSize != 0 {
+		args = append(args, "--batch-size", fmt.Sprintf("0x%x", o.BatchSize))
+	}
+	if o.Encrypt {
+		args = append(args, "--encrypt")
+	}
+	if err := runNydusImage(nydusImage, dir, append(args, tarFile)...); err != nil {
 		return convertedBlob{}, err
 	}
+	return storeBlob(dir, blobFile, v1.Hash{})
+}
+
+// storeBlob puts a blob where its digest says and takes the layer's bootstrap out of its tail. ref is the layer that
+// holds its data, zero for the blob itself.
+func storeBlob(dir, blobFile string, ref v1.Hash) (convertedBlob, error) {
 	digest, size, err := hashFile(blobFile)
 	if err != nil {
 		return convertedBlob{}, fmt.Errorf("hash the blob: %w", err)
@@ -194,10 +234,8 @@ func convertLayer(nydusImage, dir string, l v1.Layer, o ConvertOptions) (convert
 	if err != nil {
 		return convertedBlob{}, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, layerBootDir, digest.Hex), boot, 0o644); err != nil {
-		return convertedBlob{}, err
-	}
-	return convertedBlob{digest, size}, nil
+	b := convertedBlob{Digest: digest, Size: size, Ref: ref}
+	return b, os.WriteFile(filepath.Join(dir, layerBootDir, b.id()), boot, 0o644)
 }
 
 func unpackLayer(l v1.Layer, name string) error {
@@ -221,8 +259,13 @@ func merge(nydusImage, dir string, blobs []convertedBlob) error {
 	outputJSON := filepath.Join(dir, "merge.json")
 	args := []string{"merge", "--log-level", "warn", "--prefetch-policy", "fs", "--output-json", outputJSON,
 		"--bootstrap", filepath.Join(dir, bootstrapFile)}
+	refs, err := referArgs(dir, blobs)
+	if err != nil {
+		return err
+	}
+	args = append(args, refs...)
 	for _, b := range blobs {
-		args = append(args, filepath.Join(dir, layerBootDir, b.Digest.Hex))
+		args = append(args, filepath.Join(dir, layerBootDir, b.id()))
 	}
 	if err := runNydusImage(nydusImage, dir, args...); err != nil {
 		return err
@@ -238,6 +281,7 @@ func merge(nydusImage, dir string, blobs []convertedBlob) error {
 	known := map[string]bool{}
 	for _, b := range blobs {
 		known[b.Digest.Hex] = true
+		known[b.Ref.Hex] = true
 	}
 	for _, id := range merged.Blobs {
 		if !known[id] {

@@ -19,6 +19,7 @@ const (
 	OSFeatureNydus        = "nydus.remoteimage.v1"
 	AnnotationBlob        = "containerd.io/snapshot/nydus-blob"
 	AnnotationBootstrap   = "containerd.io/snapshot/nydus-bootstrap"
+	AnnotationRef         = "containerd.io/snapshot/nydus-ref"
 	AnnotationFSVersion   = "containerd.io/snapshot/nydus-fs-version"
 	AnnotationSource      = "containerd.io/snapshot/nydus-source-digest"
 	AnnotationReference   = "containerd.io/snapshot/nydus-source-reference"
@@ -39,7 +40,11 @@ func nydusImage(n *Nydus, bootstrap *storedLayer, source *v1.ConfigFile, sourceD
 		layers = append(layers, &storedLayer{
 			Path: l.Path, Type: MediaTypeNydusBlob, Hash: l.Digest, Diff: l.Digest, Length: l.Size,
 		})
-		layerAnnotations = append(layerAnnotations, map[string]string{AnnotationBlob: "true"})
+		annotations := map[string]string{AnnotationBlob: "true"}
+		if l.Ref != (v1.Hash{}) {
+			annotations[AnnotationRef] = l.Ref.String()
+		}
+		layerAnnotations = append(layerAnnotations, annotations)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.Digest)
 	}
 	layers = append(layers, bootstrap)

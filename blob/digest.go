@@ -1,0 +1,27 @@
+package blob
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"lukechampine.com/blake3"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// verify compares data with the digest that the metadata gives for it.
+func verify(digester rafs.Digester, data []byte, want [32]byte) error {
+	var got [32]byte
+	switch digester {
+	case rafs.Blake3:
+		got = blake3.Sum256(data)
+	case rafs.SHA256:
+		got = sha256.Sum256(data)
+	default:
+		return fmt.Errorf("digester %d of the blob: %w", digester, rafs.ErrUnsupported)
+	}
+	if got != want {
+		return fmt.Errorf("bytes hash to %x, the metadata says %x: %w", got, want, ErrDigest)
+	}
+	return nil
+}

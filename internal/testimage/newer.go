@@ -1,0 +1,71 @@
+package testimage
+
+import (
+	"embed"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+)
+
+// newerForms are what nydus-image 2.2.0 cannot make, by the tags under which testdata/newer has them.
+var newerForms = map[string]ConvertOptions{
+	"crc32":           {},
+	"batch":           {BatchSize: 0x10000},
+	"encrypted":       {Encrypt: true},
+	"encrypted-batch": {Encrypt: true, BatchSize: 0x10000},
+}
+
+// newerDir holds an OCI layout: the image of Tiny, tag "oci", and its Nydus twins.
+const newerDir = "testdata/newer"
+
+//go:embed testdata/newer
+var newer embed.FS
+
+// NewerForms lists the tags of the Nydus twins in NewerLayout.
+func NewerForms() []string {
+	return []string{"crc32", "batch", "encrypted", "encrypted-batch"}
+}
+
+// NewerLayout is the path of an OCI layout with the image of Tiny, tag "oci", and with its Nydus twins, tags NewerForms,
+// that a nydus-image after v2.4.4 made (testdata/README.md). The plain one has CRC-32C beside digests, which is new, too.
+func NewerLayout(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "newer")
+	stored, err := fs.Sub(newer, newerDir)
+	if err == nil {
+		err = os.CopyFS(dir, stored)
+	}
+	if err != nil {
+		t.Fatalf("write the layout of newer images: %v", err)
+	}
+	return dir
+}
+
+// Newer is the image of NewerLayout with a tag.
+func Newer(t testing.TB, tag string) v1.Image {
+	t.Helper()
+	index, err := layout.ImageIndexFromPath(NewerLayout(t))
+	if err != nil {
+		t.Fatalf("open the layout of newer images: %v", err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatalf("open the layout of newer images: %v", err)
+	}
+	for _, d := range manifest.Manifests {
+		if d.Annotations[refNameAnnotation] != tag {
+			continue
+		}
+		img, err := index.Image(d.Digest)
+		if err != nil {
+			t.Fatalf("open the newer image %q: %v", tag, err)
+		}
+		return img
+	}
+	t.Fatalf("there is no newer image %q", tag)
+	return nil
+}

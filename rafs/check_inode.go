@@ -1,0 +1,128 @@
+package rafs
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A linkCount is what was found of an inode that is no directory.
+type linkCount struct {
+	links uint32 // as stored
+	names uint32
+}
+
+// countLink counts a name of an inode. Only inodes with several names, or that
+// say they have, are kept: of the others there are many.
+func (c *checker) countLink(i Inode) {
+	first := c.numbers.add(i.Number)
+	if first {
+		c.inodes++
+	}
+	if i.IsDir() {
+		return
+	}
+	count, known := c.links[i.Number]
+	switch {
+	case !known && first && i.Links == 1:
+		return
+	case !known && !first:
+		count = linkCount{links: 1, names: 1}
+	case !known:
+		count.links = i.Links
+	}
+	count.names++
+	c.links[i.Number] = count
+}
+
+// checkLinks compares link counts with the names that were found.
+func (c *checker) checkLinks() {
+	for number, count := range c.links {
+		if count.links == count.names {
+			delete(c.links, number)
+		}
+	}
+	if len(c.links) == 0 {
+		return
+	}
+	again := newSurvey(c.tree, func(Problem) {})
+	again.visit = func(path string, i Inode, _ bool) {
+		if count, ok := c.links[i.Number]; ok && !i.IsDir() {
+			c.problem(path, "links", count.names, i.Links)
+			delete(c.links, i.Number)
+		}
+	}
+	again.walk()
+}
+
+// xattrNamespaces are what the names of extended attributes begin with. Builders
+// refuse others; nydusd does not show them.
+var xattrNamespaces = []string{"user.", "security.", "trusted."}
+
+// What Linux allows of an extended attribute (XATTR_NAME_MAX, XATTR_SIZE_MAX).
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+)
+
+// checkInode checks what inodes of all versions have.
+func (c *checker) checkInode(path string, i Inode) {
+	if i.Links == 0 {
+		c.problem(path, "links", "1 or more", 0)
+	}
+	if i.Mode > 0o177777 {
+		c.problem(path, "mode", "16 bits", fmt.Sprintf("%#o", i.Mode))
+	}
+	if i.MTimeNsec >= 1e9 {
+		c.problem(path, "mtime", "fewer than 1000000000 nanoseconds", fmt.Sprintf("%d nanoseconds", i.MTimeNsec))
+	}
+	if i.IsSymlink() {
+		c.checkSymlink(path, i)
+	}
+	c.checkXattrs(path, i)
+}
+
+func (c *checker) checkSymlink(path string, i Inode) {
+	target, err := i.tree.format.readlink(i.node)
+	if err == nil {
+		err = checkTarget(target)
+	}
+	switch {
+	case err != nil:
+		c.unreadable(path, "target", err)
+	case i.Size != int64(len(target)):
+		c.problem(path, "size", len(target), i.Size)
+	}
+}
+
+func (c *checker) checkXattrs(path string, i Inode) {
+	xattrs, err := i.Xattrs()
+	if err != nil {
+		c.unreadable(path, "extended attributes", err)
+		return
+	}
+	for name, value := range xattrs {
+		switch {
+		case len(name) > maxXattrName:
+			c.problem(path, "extended attributes", fmt.Sprintf("names of up to %d bytes", maxXattrName), fmt.Sprintf("one of %d", len(name)))
+		case !knownXattr(name):
+			c.problem(path, "extended attributes", "names in a known namespace", fmt.Sprintf("%q", name))
+		case len(value) > maxXattrValue:
+			c.problem(path, "xattr "+name, fmt.Sprintf("up to %d bytes", maxXattrValue), fmt.Sprintf("%d bytes", len(value)))
+		}
+	}
+	if len(xattrs) > 0 && c.tree.Superblock().Flags&FlagHasXattr == 0 {
+		c.problem(path, "extended attributes", "none: the superblock says that there are none, and nydusd shows none", len(xattrs))
+	}
+}
+
+func knownXattr(name string) bool {
+	if name == v6XattrPrefixes[2] || name == v6XattrPrefixes[3] {
+		return true
+	}
+	for _, namespace := range xattrNamespaces {
+		if len(name) > len(namespace) && strings.HasPrefix(name, namespace) {
+			return true
+		}
+	}
+	return false
+}
