@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -18,6 +19,7 @@ import (
 // ask for.
 const (
 	exitDone        = 0
+	exitDifferent   = 1 // two images are not the same
 	exitIncomplete  = 2 // the work could not be completed or verified
 	exitInterrupted = 130
 )
@@ -43,9 +45,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
-		Name:      "trivy nydus",
-		Usage:     "scan Nydus container images",
-		UsageText: "trivy nydus [scan] [flags] IMAGE\ntrivy nydus mount [flags] IMAGE FOLDER\ntrivy nydus version",
+		Name:  "trivy nydus",
+		Usage: "scan Nydus container images",
+		UsageText: "trivy nydus [scan] [flags] IMAGE\ntrivy nydus mount [flags] IMAGE FOLDER\ntrivy nydus check [flags] OCI-IMAGE NYDUS-IMAGE\n" +
+			"trivy nydus inspect [flags] IMAGE [COMMAND]\ntrivy nydus version",
 		Description: "Scans a Nydus image where it lies, in a registry or an OCI layout, with the findings that\n" +
 			"`trivy image` gives on the OCI image it was made from. Only the bytes that Trivy's analyzers\n" +
 			"ask for are fetched, and each is verified. All flags of `trivy image` work:\n" +
@@ -74,6 +77,24 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 				HideHelp:        true,
 				Action: func(c *cli.Context) error {
 					return mount(c.Context, c.Args().Slice(), stdout, stderr)
+				},
+			},
+			{
+				Name:            "check",
+				Usage:           "compare an image with the OCI image it was made from",
+				SkipFlagParsing: true, // Trivy's way of reading flags
+				HideHelp:        true,
+				Action: func(c *cli.Context) error {
+					return check(c.Context, c.Args().Slice(), stdout, stderr)
+				},
+			},
+			{
+				Name:            "inspect",
+				Usage:           "look inside an image",
+				SkipFlagParsing: true, // Trivy's way of reading flags
+				HideHelp:        true,
+				Action: func(c *cli.Context) error {
+					return inspectImage(c.Context, c.Args().Slice(), os.Stdin, stdout, stderr)
 				},
 			},
 			{

@@ -8,7 +8,7 @@ import (
 )
 
 // Tree is a [Filesystem] over a Nydus bootstrap. data gives the content of
-// files.
+// files; without it, files are known by what their chunks hash to.
 func Tree(tree *rafs.Tree, data rafs.ChunkReader) Filesystem {
 	return treeFilesystem{tree, data}
 }
@@ -35,7 +35,10 @@ func (t treeFilesystem) Walk(fn func(Node) error) error {
 			}
 		}
 		if i.IsRegular() {
-			n.Open = func() (io.ReadCloser, error) { return i.Open(path, t.data), nil }
+			n.metadata = &treeContent{i, t.tree.Blobs()}
+			if t.data != nil {
+				n.Open = func() (io.ReadCloser, error) { return i.Open(path, t.data), nil }
+			}
 		}
 		return fn(n.normalize())
 	})

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/aquasecurity/trivy/pkg/flag"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/consistency"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+)
+
+// A checker compares the images of one call, one pair for each platform.
+type checker struct {
+	options flag.Options
+	ours    checkFlags
+	// alone says that one reference was given: source and target are the same.
+	alone          bool
+	source, target *checkSide
+	stderr         io.Writer
+}
+
+// A checkSide is one of the two images as the user named it, with what its
+// registry is asked with.
+type checkSide struct {
+	*service
+	name string // what the user gave
+}
+
+func newCheckSide(options flag.Options, ours checkFlags, name string, stderr io.Writer) *checkSide {
+	return &checkSide{
+		service: &service{session: &session{ours: nydusOptions{plainHTTP: ours.plainHTTP, keys: ours.keys}, stderr: stderr}, options: options},
+		name:    name,
+	}
+}
+
+// imageOptions are those of the side's registry, for a platform; nil is what
+// --platform says.
+func (s *checkSide) imageOptions(ctx context.Context, platform *v1.Platform) (nydusimage.Options, error) {
+	o, err := s.service.imageOptions(ctx, s.name)
+	if platform != nil {
+		o.Platform = platform
+	}
+	return o, err
+}
+
+func (s *checkSide) openOCI(ctx context.Context, platform *v1.Platform) (*nydusimage.OCI, error) {
+	o, err := s.imageOptions(ctx, platform)
+	if err != nil {
+		return nil, err
+	}
+	return nydusimage.OpenOCI(ctx, s.name, o)
+}
+
+func (s *checkSide) openNydus(ctx context.Context, platform *v1.Platform, twin bool) (*nydusimage.Image, error) {
+	o, err := s.imageOptions(ctx, platform)
+	if err != nil {
+		return nil, err
+	}
+	o.Twin = twin
+	return nydusimage.Open(ctx, s.name, o)
+}
+
+// spent is what the side has cost so far.
+func (s *checkSide) spent() traffic { return traffic{s.traffic.Requests(), s.traffic.Bytes()} }
+
+// check compares one pair. Its error is in the result.
+func (c *checker) check(ctx context.Context, p checkPlatform) *checkedPair {
+	pair := &checkedPair{Platform: p.name, Data: c.ours.check.Data, Mount: c.ours.mount}
+	started := time.Now()
+	before := [2]traffic{c.source.spent(), c.target.spent()}
+	within, cancel := context.WithTimeoutCause(ctx, c.options.Timeout,
+		fmt.Errorf("the check took longer than %v (--timeout): %w", c.options.Timeout, context.DeadlineExceeded))
+	defer cancel()
+	report, err := c.compare(within, p, pair)
+	if errors.Is(within.Err(), context.DeadlineExceeded) {
+		// Whatever failed, it failed because the time was up.
+		err = context.Cause(within)
+	}
+	pair.settle(report, err)
+	pair.Seconds = time.Since(started).Seconds()
+	pair.Source.add(c.source.spent().minus(before[0]))
+	pair.Target.add(c.target.spent().minus(before[1]))
+	return pair
+}
+
+// compare opens both images and runs the rules. It fills in what the pair says of
+// the images.
+func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPair) (_ *consistency.Report, err error) {
+	if p.missing != nil {
+		return missingReport(p.missing, c.ours.check), nil
+	}
+	images, err := c.open(ctx, p)
+	if images.Source != nil {
+		defer func() { err = errors.Join(err, images.Source.Close()) }()
+		pair.Source = sourceImage(c.source.name, images.Source)
+	}
+	if images.Target != nil {
+		defer func() { err = errors.Join(err, images.Target.Close()) }()
+		pair.Target = targetImage(c.target.name, images.Target)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.ours.mount == mountNydusd {
+		daemon, err := nydusmount.StartDaemon(ctx, images.Target, c.ours.nydusd.mount(c.target.options))
+		if err != nil {
+			return nil, err
+		}
+		defer func() {
+			pair.Target.Requests, pair.Target.FetchedBytes = daemon.Traffic(ctx)
+			err = errors.Join(err, daemon.Close())
+		}()
+		images.Mounted = consistency.Dir(daemon.MountPoint)
+	}
+	meter := c.watch(images)
+	defer meter.stop()
+	report, err := consistency.Check(ctx, images, c.ours.check)
+	if err != nil {
+		return nil, err
+	}
+	return report, report.Err()
+}
+
+// open opens the images of a pair. What it has opened it returns also with an
+// error.
+func (c *checker) open(ctx context.Context, p checkPlatform) (images consistency.Images, err error) {
+	if images.Target, err = c.target.openNydus(ctx, p.target, c.ours.twin); err != nil {
+		var plain *nydusimage.NotNydusError
+		if errors.As(err, &plain) && c.alone && !c.ours.twin {
+			return images, usage("%w: name the Nydus image that was made from it, too, or look for it with --twin", err)
+		}
+		return images, err
+	}
+	index := images.Target.Descriptor.MediaType.IsIndex()
+	twin := images.Target.TwinOf != (v1.Hash{})
+	if c.alone && !index && !twin {
+		return images, nil
+	}
+	of := p.source
+	given := of != nil || c.options.Platform.Platform != nil
+	if !given && !index && !c.alone {
+		// An image says itself what platform it is for; an index is searched for it.
+		platform := platformOf(images.Target.Config)
+		of = &platform
+	}
+	images.Source, err = c.source.openOCI(ctx, of)
+	if c.alone && errors.Is(err, nydusimage.ErrNydus) {
+		return images, nil // an index with nothing but Nydus images
+	}
+	if err != nil || given || !index || images.Source.Descriptor.MediaType.IsIndex() {
+		return images, err
+	}
+	// The other way round: the source is one image, the target an index.
+	platform := platformOf(images.Source.Config)
+	if samePlatform(platform, platformOf(images.Target.Config)) {
+		return images, nil
+	}
+	if err := images.Target.Close(); err != nil {
+		return images, err
+	}
+	images.Target, err = c.target.openNydus(ctx, &platform, false)
+	return images, err
+}

@@ -1,0 +1,141 @@
+package consistency
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"lukechampine.com/blake3"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// pathBootstrap is the path under which the bootstrap rule reports what concerns
+// no file.
+const pathBootstrap = "bootstrap"
+
+// maxBootstrapDifferences bounds the memory of what the bootstrap rule finds: a
+// damaged image may have more faults than bytes. More are counted in a note.
+const maxBootstrapDifferences = 10_000
+
+// A bootstrapCheck collects what the bootstrap rule finds.
+type bootstrapCheck struct {
+	images Images
+	tails  []layerTail
+	result Result
+	more   int // differences that were not kept
+	errs   []error
+}
+
+// checkBootstrap is [RuleBootstrap]: the merged bootstrap and those of the layers
+// stand on their own; the tables by which their chunks are located (the
+// bootstrap's, the blob's own and the bootstrap layer's copy of that) agree; and
+// the layers' trees, applied in order, give the merged tree. It reads the tails
+// of the data blobs, but no chunk.
+func checkBootstrap(ctx context.Context, images Images, _ Options, _ *Counts) Result {
+	c := &bootstrapCheck{images: images}
+	c.run(ctx)
+	if c.more > 0 {
+		c.note("%d more differences were found", c.more)
+	}
+	c.result.Err = errors.Join(c.errs...)
+	return c.result
+}
+
+func (c *bootstrapCheck) run(ctx context.Context) {
+	bootstrap, err := c.images.bootstrap(ctx)
+	if err != nil {
+		c.failed("bootstrap layer", err)
+		return
+	}
+	sound := c.checkTree("", bootstrap.Tree)
+	if bootstrap.Backend != nil || len(c.images.Target.Layers) == 0 && len(bootstrap.Tree.Blobs()) > 0 {
+		c.note("the data lies in a backend outside of the registry: blobs were not compared with the bootstrap")
+		return
+	}
+	c.tails = c.images.tails(ctx, bootstrap)
+	if ctx.Err() != nil {
+		c.errs = append(c.errs, context.Cause(ctx))
+		return
+	}
+	complete := sound
+	for i := range c.tails {
+		t := &c.tails[i]
+		switch {
+		case t.err != nil:
+			c.failed(layerName(i), fmt.Errorf("blob %s: %w", c.images.Target.Layers[i].Digest, t.err))
+			complete = false
+		case t.tail.Tree == nil:
+			c.note("%s: blob %s carries no tree of its layer, so that the layers were not compared with the image",
+				layerName(i), c.images.Target.Layers[i].Digest)
+			complete = false
+		default:
+			complete = c.checkTree(layerName(i)+": ", t.tail.Tree) && complete
+		}
+	}
+	c.checkTables(ctx, bootstrap)
+	if complete {
+		c.checkLayers(bootstrap.Tree)
+	}
+}
+
+// layerName names a layer as the manifest does.
+func layerName(i int) string { return fmt.Sprintf("layers[%d]", i) }
+
+// checkTree checks that a tree stands on its own, and says whether it does.
+func (c *bootstrapCheck) checkTree(prefix string, tree *rafs.Tree) bool {
+	sound := true
+	tree.Check(digest, func(p rafs.Problem) {
+		sound = false
+		path := p.Path
+		if path == "" {
+			path = pathBootstrap
+		}
+		c.differ(path, prefix+p.Field, p.Want, p.Got)
+	})
+	return sound
+}
+
+// digest gives the digests of a tree's inodes. Other digesters than these do not
+// open.
+func digest(d rafs.Digester, data []byte) [32]byte {
+	if d == rafs.SHA256 {
+		return sha256.Sum256(data)
+	}
+	return blake3.Sum256(data)
+}
+
+func (c *bootstrapCheck) differ(path, field, want, got string) {
+	if len(c.result.Differences) == maxBootstrapDifferences {
+		c.more++
+		return
+	}
+	c.result.Differences = append(c.result.Differences, Difference{Path: path, Field: field, Want: want, Got: got})
+}
+
+func (c *bootstrapCheck) note(format string, args ...any) {
+	c.result.Notes = append(c.result.Notes, Note{pathBootstrap, fmt.Sprintf(format, args...)})
+}
+
+// failed takes an error for a difference where it is the image's fault.
+func (c *bootstrapCheck) failed(what string, err error) {
+	if isFault(err) {
+		c.differ(pathBootstrap, what, "readable", err.Error())
+		return
+	}
+	c.errs = append(c.errs, fmt.Errorf("%s: %w", what, err))
+}
+
+// isFault says whether an error is a fault of the image: then reading it again,
+// from elsewhere or with another program, would not help.
+func isFault(err error) bool {
+	for _, fault := range []error{rafs.ErrCorrupt, blob.ErrDigest, blob.ErrMissing, blob.ErrSize, nydusimage.ErrInvalid} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
+}
