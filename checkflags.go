@@ -71,7 +71,7 @@ func newCheckFlagGroup() *checkFlagGroup {
 		Output: text("output", "file to write the report to"),
 		Limit: &flag.Flag[int]{
 			Name: "limit", ConfigName: "nydus.check.limit", Default: defaultLimit,
-			Usage: "how many differences to list; all are counted, 0 lists all",
+			Usage: "list paths until so many differences are listed; all are counted, 0 lists all",
 		},
 		Ignore: &flag.Flag[[]string]{
 			Name: "ignore", ConfigName: "nydus.check.ignore",

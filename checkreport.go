@@ -123,7 +123,7 @@ type checkedField struct {
 }
 
 type checkedNote struct {
-	checkedName
+	Path string `json:"path"`
 	Text string `json:"text"`
 }
 
@@ -194,7 +194,7 @@ func (p *checkedPair) take(result *consistency.Result) {
 		rule.Paths[last].Fields = append(rule.Paths[last].Fields, checkedField{d.Field, d.Want, d.Got, d.Detail})
 	}
 	for _, n := range result.Notes {
-		rule.Notes = append(rule.Notes, checkedNote{newCheckedName(n.Path), n.Text})
+		rule.Notes = append(rule.Notes, checkedNote{n.Path, n.Text})
 	}
 	p.Rules = append(p.Rules, rule)
 	p.Differences += rule.Differences
@@ -234,21 +234,19 @@ func (p *checkedPair) depth() string {
 	return "blob data not read"
 }
 
-// limit leaves out what is listed beyond so many differences, 0 for all, and
-// fills in the nodes of the rest.
+// limit leaves out the paths behind that with the nth difference, 0 for none, and
+// fills in the nodes of the rest. A path is listed whole: a field that differs and
+// is not marked would mislead.
 func (p *checkedPair) limit(n int) {
-	left := n
+	listed := 0
 	for i := range p.Rules {
 		paths := p.Rules[i].Paths
 		for j := range paths {
-			if n > 0 && left <= 0 {
+			if n > 0 && listed >= n {
 				p.Rules[i].Paths = paths[:j]
 				break
 			}
-			if n > 0 {
-				paths[j].Fields = paths[j].Fields[:min(left, len(paths[j].Fields))]
-				left -= len(paths[j].Fields)
-			}
+			listed += len(paths[j].Fields)
 			paths[j].Source, paths[j].Target = nodeFields(paths[j].source), nodeFields(paths[j].target)
 		}
 	}

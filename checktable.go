@@ -15,9 +15,9 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/consistency"
 )
 
-// maxCell is how many characters of a value are shown: a digest with its
-// algorithm is one of 71.
-const maxCell = 71
+// maxCell is how many characters of a value are shown: with that, a field with
+// two digests is one line of a wide terminal.
+const maxCell = 80
 
 // A checkTable writes a report for people. The first error of writing ends it.
 type checkTable struct {
@@ -75,7 +75,7 @@ func (t *checkTable) pair(p *checkedPair) {
 		listed += t.rule(&p.Rules[i])
 	}
 	if more := p.Differences - listed; more > 0 {
-		t.print("\n… and %s more (--limit 0 lists all)\n", count(more, "difference"))
+		t.print("\n… and %s (--limit 0 lists all)\n", count(more, "more difference"))
 	}
 	t.notes(p)
 	if len(p.Rules) > 0 {
@@ -103,7 +103,7 @@ func (t *checkTable) notes(p *checkedPair) {
 				t.print("\n")
 			}
 			first = false
-			t.print("Note: %s: %s: %s\n", r.Rule, printable(n.Path), printable(n.Text))
+			t.print("Note: %s: %s\n", place(r.Rule, n.Path), printable(n.Text))
 		}
 	}
 }
@@ -114,26 +114,54 @@ func (t *checkTable) rule(r *checkedRule) (listed int) {
 	for i := range r.Paths {
 		p := &r.Paths[i]
 		listed += len(p.Fields)
-		t.print("\n%s: %s\n", r.Rule, printable(p.Path))
-		rows := pathRows(r.Rule, p)
-		name, value := 0, 0
-		for _, row := range rows {
-			name, value = max(name, utf8.RuneCountInString(row.name)), max(value, utf8.RuneCountInString(row.want))
-		}
-		for _, row := range rows {
-			mark := " "
-			if row.differs {
-				mark = "!"
-			}
-			line := fmt.Sprintf("  %s %s  %s  %s", mark, pad(row.name, name), pad(row.want, value), row.got)
-			line = strings.TrimRight(line, " ")
-			if row.differs {
-				line = t.differs.Sprint(line)
-			}
-			t.print("%s\n", line)
+		t.print("\n%s\n", place(r.Rule, p.Path))
+		if p.source == nil && p.target == nil {
+			t.facts(p.Fields)
+		} else {
+			t.rows(pathRows(p))
 		}
 	}
 	return listed
+}
+
+// facts lists differences of what is no file: one below the other, for they are
+// long.
+func (t *checkTable) facts(fields []checkedField) {
+	for _, f := range fields {
+		t.print("%s\n", t.differs.Sprintf("  ! %s", cell(f.Field)))
+		t.print("      expected  %s\n      found     %s\n", cell(f.Want), cell(f.Got))
+		if f.Detail != "" {
+			t.print("                %s\n", cell(f.Detail))
+		}
+	}
+}
+
+// rows lists the fields of a file, side by side.
+func (t *checkTable) rows(rows []row) {
+	name, value := 0, 0
+	for _, row := range rows {
+		name, value = max(name, utf8.RuneCountInString(row.name)), max(value, utf8.RuneCountInString(row.want))
+	}
+	for _, row := range rows {
+		mark := " "
+		if row.differs {
+			mark = "!"
+		}
+		line := fmt.Sprintf("  %s %s  %s  %s", mark, pad(row.name, name), pad(row.want, value), row.got)
+		line = strings.TrimRight(line, " ")
+		if row.differs {
+			line = t.differs.Sprint(line)
+		}
+		t.print("%s\n", line)
+	}
+}
+
+// place names a rule and a path.
+func place(rule consistency.Rule, path string) string {
+	if path == string(rule) {
+		return path
+	}
+	return string(rule) + ": " + printable(path)
 }
 
 // A row is a field of both sides.
@@ -142,13 +170,10 @@ type row struct {
 	differs         bool
 }
 
-// pathRows are the rows for a path: a heading, and all fields of both sides, of
+// pathRows are the rows for a file: a heading, and all fields of both sides, of
 // which those are marked that differ.
-func pathRows(rule consistency.Rule, p *checkedPath) []row {
-	rows := []row{{want: "expected", got: "found"}}
-	if rule == consistency.RuleFilesystem {
-		rows = []row{{want: "OCI image", got: "Nydus image"}}
-	}
+func pathRows(p *checkedPath) []row {
+	rows := []row{{want: "OCI image", got: "Nydus image"}}
 	found := make(map[string]checkedField)
 	for _, f := range p.Fields {
 		found[f.Field] = f

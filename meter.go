@@ -27,16 +27,26 @@ const defaultWidth = 80
 
 // newMeter returns nil where nobody watches.
 func newMeter(stderr io.Writer, options flag.Options, traffic *nydusimage.Traffic, size int64) *meter {
+	bar := newBar(stderr, options, `{{counters . }} files {{bar . }} {{string . "read"}}`)
+	if bar == nil {
+		return nil
+	}
+	return &meter{bar: bar, traffic: traffic, size: size}
+}
+
+// newBar returns a progress bar that has not been started, nil where nobody
+// watches.
+func newBar(stderr io.Writer, options flag.Options, template pb.ProgressBarTemplate) *pb.ProgressBar {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || options.Quiet || options.NoProgress {
 		return nil
 	}
-	bar := pb.ProgressBarTemplate(`{{counters . }} files {{bar . }} {{string . "read"}}`).New(0)
+	bar := template.New(0)
 	bar.SetWriter(stderr)
 	if width, _, err := term.GetSize(int(file.Fd())); err != nil || width <= 0 {
 		bar.SetWidth(defaultWidth)
 	}
-	return &meter{bar: bar, traffic: traffic, size: size}
+	return bar
 }
 
 // update shows that so many of so many files are done.

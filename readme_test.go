@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"os"
@@ -10,6 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
@@ -20,11 +25,13 @@ import (
 // as that, so that tables keep their width.
 const shownRegistry = "localhost:50000"
 
-// TestReadme runs the commands that README.md shows and compares their outputs
-// with what stands there; `make readme` writes it.
+// TestReadme runs the commands that README.md and docs/check.md show and
+// compares their outputs with what stands there; `make readme` writes it.
 func TestReadme(t *testing.T) {
 	registry := testregistry.Start(t)
 	testimage.Push(t, registry.Host()+"/demo:nydus", demoImage(t, "v6"))
+	testimage.Push(t, registry.Host()+"/demo:oci", demoImage(t, "oci"))
+	testimage.Push(t, registry.Host()+"/demo:rebuilt", rebuilt(t, demoImage(t, "oci")))
 	folder := t.TempDir()
 	require.NoError(t, alter(demoLayout, "v6", testimage.SecretPath, filepath.Join(folder, "altered")))
 
@@ -43,29 +50,62 @@ func TestReadme(t *testing.T) {
 	help := output(t, exec.Command("trivy-nydus", "scan", "--help"))
 	_, flags, _ := strings.Cut(help, "\nNydus Flags\n")
 	flags, _, _ = strings.Cut(flags, "\n\n")
-	blocks := map[string]string{
+	different := shell("check", registry.Host()+"/demo:rebuilt", registry.Host()+"/demo:nydus")
+	compareBlocks(t, "README.md", map[string]string{
 		"scan":    shell("--scanners", "vuln,secret", "--table-mode", "summary", registry.Host()+"/demo:nydus"),
 		"altered": shell("--scanners", "vuln,secret", "./altered:v6"),
 		"flags":   flags + "\n",
-	}
+		"check":   different,
+	})
+	compareBlocks(t, "docs/check.md", map[string]string{
+		"check-equal":     shell("check", registry.Host()+"/demo:oci", registry.Host()+"/demo:nydus"),
+		"check-different": different,
+	})
+}
 
-	data, err := os.ReadFile("README.md")
+// rebuilt is the image after somebody has built it anew, with another mode of a
+// file and another environment.
+func rebuilt(t *testing.T, img v1.Image) v1.Image {
+	t.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: "etc/host.conf", Mode: 0o600, Size: 9, ModTime: testimage.DefaultTime}))
+	_, err := w.Write([]byte("multi on\n"))
 	require.NoError(t, err)
-	readme := string(data)
+	require.NoError(t, w.Close())
+	img, err = mutate.AppendLayers(img, static.NewLayer(archive.Bytes(), types.OCIUncompressedLayer))
+	require.NoError(t, err)
+	config, err := img.ConfigFile()
+	require.NoError(t, err)
+	config = config.DeepCopy()
+	config.Config.Env[1] = "LANG=en_US.UTF-8"
+	config.History = config.History[:len(config.History)-1] // of the layer
+	img, err = mutate.ConfigFile(img, config)
+	require.NoError(t, err)
+	return img
+}
+
+// compareBlocks compares blocks of a document with what they should be, or writes
+// them there.
+func compareBlocks(t *testing.T, file string, blocks map[string]string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	document := string(data)
 	for name, text := range blocks {
 		text = trimLines(text)
 		block := regexp.MustCompile(`(?s)<!-- output: ` + name + ` -->\n+` + "```[a-z]*\n(.*?)```\n")
-		found := block.FindAllStringSubmatchIndex(readme, -1)
-		require.Len(t, found, 1, "blocks %q in README.md", name)
+		found := block.FindAllStringSubmatchIndex(document, -1)
+		require.Len(t, found, 1, "blocks %q in %s", name, file)
 		from, to := found[0][2], found[0][3]
 		if *update {
-			readme = readme[:from] + text + readme[to:]
+			document = document[:from] + text + document[to:]
 			continue
 		}
-		require.Equal(t, withoutTimes(readme[from:to]), withoutTimes(text), "README.md is out of date: make readme")
+		require.Equal(t, withoutTimes(document[from:to]), withoutTimes(text), "%s is out of date: make readme", file)
 	}
 	if *update {
-		require.NoError(t, os.WriteFile("README.md", []byte(readme), 0o644))
+		require.NoError(t, os.WriteFile(file, []byte(document), 0o644))
 	}
 }
 

@@ -66,7 +66,10 @@ func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 		if err != nil {
 			return usage("read the flags: %w", err)
 		}
-		values := ours.options()
+		values, err := ours.options()
+		if err != nil {
+			return err
+		}
 		if values.nydusd, err = nydusd.options(); err != nil {
 			return err
 		}
@@ -219,6 +222,8 @@ func checkOptions(options flag.Options, ours nydusOptions, targets []string) err
 		return usage("exit code %d says that a scan could not be completed: choose another for --exit-code and --exit-on-eol", exitIncomplete)
 	case !slices.Contains([]string{mountNative, mountNydusd}, ours.mount):
 		return usage("--mount %s: there are native and nydusd", ours.mount)
+	case ours.mount == mountNative && ours.nydusd.backend.Type != "":
+		return usage("--backend-type is for nydusd: add --mount nydusd")
 	case ours.mount == mountNydusd && ours.requireLayers:
 		return usage("--require-layers: nydusd shows the merged image only: scan with --mount native")
 	case len(targets) == 0 && !noScan:

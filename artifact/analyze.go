@@ -125,6 +125,8 @@ func batches(items []item) ([]batch, error) {
 	return done, nil
 }
 
+// A dataPlace orders data as it is stored. The offset is that in the decompressed
+// blob: it is of the same order, and known of all chunks.
 type dataPlace struct {
 	blob   string
 	offset uint64
@@ -135,7 +137,7 @@ func place(i *item) dataPlace {
 		return dataPlace{}
 	}
 	first := &i.chunks[0]
-	return dataPlace{i.file.view.BlobID(first.Blob), first.CompressedOffset}
+	return dataPlace{i.file.view.BlobID(first.Blob), first.UncompressedOffset}
 }
 
 // analyze runs the analyzers on the items and waits for them.

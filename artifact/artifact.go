@@ -120,6 +120,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if a.mount, err = a.open(ctx); err != nil {
 		return r, fmt.Errorf("open the image: %w", err)
 	}
+	a.warn(a.mount.Warnings)
 	cut, err := cut(a.mount, a.option.WalkerOption)
 	if err != nil {
 		return r, fmt.Errorf("assign files to layers: %w", err)
@@ -174,5 +175,12 @@ func (a *Artifact) Clean(artifact.Reference) error { return nil }
 func (o *Options) warn(line string) {
 	if o.Warn != nil {
 		o.Warn(line)
+	}
+}
+
+// warn tells all of the lines.
+func (a *Artifact) warn(lines []string) {
+	for _, line := range lines {
+		a.our.warn(line)
 	}
 }

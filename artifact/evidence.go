@@ -16,6 +16,8 @@ type Evidence struct {
 	RAFS   int             `json:"rafsVersion,omitempty"`
 	Slices []SliceEvidence `json:"slices"`
 	Notes  []string        `json:"notes,omitempty"`
+	// Warnings are what a person should know of the image itself.
+	Warnings []string `json:"warnings,omitempty"`
 	// FilesRead were handed to analyzers; FilesWanted are those that some
 	// analyzer requires. What is wanted and not read comes from the cache or
 	// cannot change the report.
@@ -76,7 +78,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	}
 	stats := a.mount.Stats()
 	e.Chunks, e.ChunkBytes, e.ChunksAgain = stats.Chunks, stats.Bytes, stats.ChunksAgain
-	e.Verified = a.mount.Verified
+	e.Verified, e.Warnings = a.mount.Verified, a.mount.Warnings
 	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
 	a.evidence = e
 }

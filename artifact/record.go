@@ -78,6 +78,7 @@ func (a *Artifact) use(r *record) error {
 	for i := range a.evidence.Slices {
 		a.evidence.Slices[i].FromCache = true
 	}
+	a.warn(r.Evidence.Warnings)
 	return a.tell(r.Evidence.Notes)
 }
 

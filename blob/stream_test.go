@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -137,4 +139,26 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	_, err := io.ReadAll(NewStream(ctx, s.source(t, 100_000, nil), "sha256:"+strings.Repeat("0", 64)))
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// BenchmarkStream compares the one request of a stream with ranges one after the
+// other.
+func BenchmarkStream(b *testing.B) {
+	data := noise(64 << 20)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	defer server.Close()
+	address, err := url.Parse(server.URL)
+	require.NoError(b, err)
+	whole := NewHTTP(Retry(server.Client().Transport), address, int64(len(data)), nil)
+	for name, source := range map[string]Source{"one request": whole, "ranges": struct{ Source }{whole}} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				_, err := io.Copy(io.Discard, NewStream(b.Context(), source, digestOf(data)))
+				require.NoError(b, err)
+			}
+		})
+	}
 }

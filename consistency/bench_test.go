@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +21,7 @@ const (
 	largeFiles  = 40_000
 	largeLayers = 4
 	largeBytes  = 2 << 30
-	largeMemory = 150 << 20 // of the process that checks it
+	largeMemory = 150 << 20 // that the process that checks it may take, in bytes
 )
 
 // large is the specification of that image. Its content compresses as programs
@@ -70,26 +69,29 @@ func largePair(t testing.TB) string {
 
 // BenchmarkLargeImage checks the image in a process of its own, and for
 // comparison runs `gzip -d | sha256sum` over its layers, all at once. It reports
-// the seconds of both, and the process' peak memory.
+// the time of both, as it passed and on all processors, and the process' peak
+// memory. On a machine that has something else to do, the time on processors is
+// the one to compare.
 func BenchmarkLargeImage(b *testing.B) {
 	dir := largePair(b)
 	for b.Loop() {
 		started := time.Now()
-		peak := checkInProcess(b, dir)
+		checkCPU, peak := checkInProcess(b, dir)
 		check := time.Since(started)
 		started = time.Now()
-		gunzip(b, dir)
+		gzipCPU := gunzip(b, dir)
 		baseline := time.Since(started)
-		b.ReportMetric(check.Seconds(), "check-s/op")
-		b.ReportMetric(baseline.Seconds(), "gzip-s/op")
+		b.ReportMetric(check.Seconds(), "check-s")
+		b.ReportMetric(baseline.Seconds(), "gzip-s")
 		b.ReportMetric(check.Seconds()/baseline.Seconds(), "check/gzip")
+		b.ReportMetric(checkCPU.Seconds()/gzipCPU.Seconds(), "check/gzip-cpu")
 		b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 	}
 }
 
 // checkInProcess runs TestCheckLarge in a process of its own and returns its
-// peak memory in bytes.
-func checkInProcess(t testing.TB, dir string) int64 {
+// time on processors and its peak memory in bytes.
+func checkInProcess(t testing.TB, dir string) (time.Duration, int64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestCheckLarge$", "-test.count=1")
 	cmd.Env = append(os.Environ(), "CHECK_LARGE="+dir)
@@ -99,7 +101,20 @@ func checkInProcess(t testing.TB, dir string) int64 {
 	_, peak, _ := strings.Cut(string(output), "VmHWM:")
 	_, err = fmt.Sscan(peak, &kilobytes)
 	require.NoError(t, err, "%s", output)
-	return kilobytes << 10
+	return cpu(cmd), kilobytes << 10
+}
+
+func cpu(cmd *exec.Cmd) time.Duration {
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
+
+// TestMemory checks the large image within the memory that it may take.
+func TestMemory(t *testing.T) {
+	if os.Getenv("BENCH") == "" {
+		t.Skip("the large image takes minutes to make: make bench")
+	}
+	_, peak := checkInProcess(t, largePair(t))
+	require.Less(t, peak, int64(largeMemory))
 }
 
 // TestCheckLarge is what checkInProcess runs.
@@ -119,21 +134,26 @@ func TestCheckLarge(t *testing.T) {
 	os.Stdout.Write(status)
 }
 
-func gunzip(t testing.TB, dir string) {
+// gunzip returns the time on processors.
+func gunzip(t testing.TB, dir string) time.Duration {
 	t.Helper()
 	images := openPair(t, dir+":oci", dir+":nydus")
+	commands := make([]*exec.Cmd, len(images.Source.Layers))
 	var group sync.WaitGroup
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for _, l := range images.Source.Layers {
+	for n, l := range images.Source.Layers {
 		name := filepath.Join(dir, "blobs", "sha256", l.Digest.Hex)
+		commands[n] = exec.Command("sh", "-c", `gzip -dc <"$1" | sha256sum`, "sh", name)
 		group.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			output, err := exec.Command("sh", "-c", `gzip -dc <"$1" | sha256sum`, "sh", name).Output()
+			output, err := commands[n].Output()
 			if err != nil || !strings.HasPrefix(string(output), strings.TrimPrefix(l.DiffID, "sha256:")) {
 				t.Errorf("gzip and sha256sum: %v: %s", err, output)
 			}
 		})
 	}
 	group.Wait()
+	var total time.Duration
+	for _, cmd := range commands {
+		total += cpu(cmd)
+	}
+	return total
 }

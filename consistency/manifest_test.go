@@ -120,6 +120,15 @@ func (p pairLayout) alter(tag string, manifest, config func(object), rewrite fun
 // alterBootstrap edits the bootstrap of the Nydus image, and with it the digests
 // that vouch for it.
 func (p pairLayout) alterBootstrap(edit func([]byte)) {
+	p.alterBootstrapLayer(func(name string, content []byte) {
+		if strings.HasSuffix(name, "image.boot") {
+			edit(content)
+		}
+	})
+}
+
+// alterBootstrapLayer edits the files of the bootstrap layer.
+func (p pairLayout) alterBootstrapLayer(edit func(name string, content []byte)) {
 	var last string
 	p.alter("nydus", func(m object) {
 		layers := m["layers"].([]any)
@@ -134,8 +143,8 @@ func (p pairLayout) alterBootstrap(edit func([]byte)) {
 	}, nil)
 }
 
-// repack copies a bootstrap layer with an edited bootstrap and returns the diff ID.
-func repack(t *testing.T, name string, to io.Writer, edit func([]byte)) string {
+// repack copies a bootstrap layer with edited files and returns the diff ID.
+func repack(t *testing.T, name string, to io.Writer, edit func(name string, content []byte)) string {
 	t.Helper()
 	file, err := os.Open(name)
 	require.NoError(t, err)
@@ -152,9 +161,7 @@ func repack(t *testing.T, name string, to io.Writer, edit func([]byte)) string {
 		require.NoError(t, err)
 		content, err := io.ReadAll(in)
 		require.NoError(t, err)
-		if strings.HasSuffix(header.Name, "image.boot") {
-			edit(content)
-		}
+		edit(header.Name, content)
 		require.NoError(t, out.WriteHeader(header))
 		_, err = out.Write(content)
 		require.NoError(t, err)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -107,13 +106,16 @@ func (r *layerReader) read(ctx context.Context, layer *nydusimage.Layer) (*ociLa
 	if err != nil {
 		return nil, err
 	}
+	defer archive.Close()
 	// Decompression goes on while entries are read and hashed.
 	ahead := newReadAhead(archive)
+	defer ahead.close()
 	l := newLayer(r.plan, r.budget)
-	if err = r.unpack(ctx, ahead, layer.DiffID, l); err != nil {
+	if err := r.unpack(ctx, ahead, layer.DiffID, l); err != nil {
 		cancel() // what is being read ahead
+		return nil, err
 	}
-	return l, errors.Join(err, ahead.Close(), archive.Close())
+	return l, nil
 }
 
 // unpack reads an archive to its end, and what follows it.

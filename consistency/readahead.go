@@ -8,11 +8,12 @@ const (
 )
 
 // A readAhead reads in a goroutine of its own, some buffers ahead of who reads
-// from it. It must be closed.
+// from it. It must be
+// closed.
 type readAhead struct {
 	full    chan filled   // to the reader
 	empty   chan []byte   // back from it
-	stop    chan struct{} // closed by Close
+	stop    chan struct{} // closed by close
 	ended   chan struct{} // closed when the goroutine has ended
 	current []byte        // rest of what the reader is at
 	buffer  []byte        // that holds current
@@ -76,9 +77,8 @@ func (a *readAhead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close waits for the goroutine: the reader below is free then.
-func (a *readAhead) Close() error {
+// close waits for the goroutine: the reader below is free then.
+func (a *readAhead) close() {
 	close(a.stop)
 	<-a.ended
-	return nil
 }

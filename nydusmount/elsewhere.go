@@ -5,10 +5,6 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
-// externalSince is the first nydusd that knows blobs of external backends
-// (BlobFeatures::EXTERNAL in storage/src/device.rs). Older ones end at the start.
-const externalSince = "2.3.1"
-
 // elsewhere says why the layers of an image's manifest do not hold its data; ""
 // if they do. Images whose blobs were stored in oss, s3 or a folder have a
 // manifest of the bootstrap alone; model artifacts name a backend in their

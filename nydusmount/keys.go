@@ -21,7 +21,7 @@ func keyWarnings(image *nydusimage.Image, merged *rafs.Tree, tails []*Tail) []st
 	}
 	open := 0
 	for _, tail := range tails {
-		if tail.Tree != nil && holdsKeys(tail.Tree) {
+		if tail != nil && tail.Tree != nil && holdsKeys(tail.Tree) {
 			open++
 		}
 	}

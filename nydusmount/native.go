@@ -28,14 +28,20 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 	if err != nil {
 		return nil, err
 	}
+	return native(ctx, image, bootstrap, allLayers(image))
+}
+
+// native is Native for the wanted layers, by index: those of which the data can
+// be read.
+func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, wanted []int) (*Mount, error) {
 	if why := elsewhere(image, bootstrap); why != "" {
 		return nil, fmt.Errorf("%w (%s), which is not read natively: %w", ErrBackend, why, rafs.ErrUnsupported)
 	}
-	entries, err := blobEntries(image, bootstrap.Tree)
+	entries, err := blobEntries(image, bootstrap.Tree, wanted)
 	if err != nil {
 		return nil, err
 	}
-	tails, err := readTails(ctx, image, entries)
+	tails, err := readTails(ctx, image, entries, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -54,23 +60,28 @@ func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
 		m.NoLayers = "the manifest lists no data blobs"
 	}
 	m.Merged = m.view(ctx, bootstrap.Tree, "")
-	for i, tail := range tails {
-		if tail.Tree != nil {
+	for _, i := range wanted {
+		if tail := tails[i]; tail.Tree != nil {
 			m.Layers[i] = m.view(ctx, tail.Tree, image.Layers[i].BlobID())
 		}
 	}
 	return m, m.checkChunkTables(tails, bootstrap.Metas)
 }
 
-// blobEntries returns the entries of the merged tree's blob table by blob ID.
-func blobEntries(image *nydusimage.Image, tree *rafs.Tree) (map[string]*rafs.Blob, error) {
-	layers := make(map[string]bool, len(image.Layers))
-	for i := range image.Layers {
+// blobEntries returns the entries of the merged tree's blob table for the wanted
+// layers, by blob ID.
+func blobEntries(image *nydusimage.Image, tree *rafs.Tree, wanted []int) (map[string]*rafs.Blob, error) {
+	layers := make(map[string]bool, len(wanted))
+	for _, i := range wanted {
 		layers[image.Layers[i].BlobID()] = true
 	}
+	all := len(wanted) == len(image.Layers)
 	blobs := tree.Blobs()
 	entries := make(map[string]*rafs.Blob, len(blobs))
 	for i, b := range blobs {
+		if !all && !layers[b.ID] {
+			continue
+		}
 		if err := blob.Supported(b); err != nil {
 			return nil, err
 		}
@@ -82,12 +93,12 @@ func blobEntries(image *nydusimage.Image, tree *rafs.Tree) (map[string]*rafs.Blo
 	return entries, nil
 }
 
-// readTails reads the tails of all layers.
-func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob) ([]*Tail, error) {
+// readTails reads the tails of the wanted layers; those of the others are nil.
+func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob, wanted []int) ([]*Tail, error) {
 	tails := make([]*Tail, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelTails)
-	for i := range image.Layers {
+	for _, i := range wanted {
 		layer := &image.Layers[i]
 		group.Go(func() (err error) {
 			if tails[i], err = ReadTail(groupCtx, layer, entries[layer.BlobID()], image.Metadata); err != nil {
@@ -102,8 +113,11 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 // dataSources returns where the data of the layers lies, by blob ID.
 func dataSources(image *nydusimage.Image, tails []*Tail) (map[string]blob.Source, error) {
 	sources := make(map[string]blob.Source, len(image.Layers))
-	for i := range image.Layers {
-		layer, table := &image.Layers[i], tails[i].Table
+	for i, tail := range tails {
+		if tail == nil {
+			continue
+		}
+		layer, table := &image.Layers[i], tail.Table
 		separate := table != nil && table.Features&rafs.BlobSeparate != 0
 		refers := layer.Ref != v1.Hash{}
 		var err error
@@ -157,6 +171,9 @@ func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error {
 	tables := make(map[string][]*blob.Meta)
 	for i, tail := range tails {
+		if tail == nil {
+			continue
+		}
 		layer := &m.Image.Layers[i]
 		metas, err := tail.metas(inLayer[layer.Digest.Hex])
 		if err != nil {

@@ -68,6 +68,7 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 		Merged:   &View{Tree: bootstrap.Tree, source: files},
 		Layers:   make([]*View, len(image.Layers)),
 		NoLayers: "nydusd shows the merged image only",
+		Warnings: keyWarnings(image, bootstrap.Tree, nil),
 		Verified: NotVerified,
 		daemon:   d,
 	}
@@ -125,8 +126,8 @@ func startDaemon(ctx context.Context, image *nydusimage.Image, bootstrap *nydusi
 	}
 	j.Secrets = backend.secrets()
 	d, err := launch(ctx, j)
-	if b := external(bootstrap); b != nil && errors.Is(err, ErrNydusd) {
-		err = fmt.Errorf("%w (blob %s is one of an external backend, which nydusd before %s does not read)", err, b.ID, externalSince)
+	if features := newer(bootstrap); features != "" && errors.Is(err, ErrNydusd) {
+		err = fmt.Errorf("%w (the image has %s, which nydusd 2.2 does not read: a newer one may)", err, features)
 	}
 	return d, err
 }

@@ -139,6 +139,39 @@ func TestNydusdGivesTheBytesOfNative(t *testing.T) {
 	}
 }
 
+// TestNydusdReadsOCILayers: an image whose data stays in the layers of another
+// (zran) is read from a registry and from a folder.
+func TestNydusdReadsOCILayers(t *testing.T) {
+	dir := temp(t)
+	source := testimage.BuildOCI(t, testimage.Tiny(t))
+	converted := testimage.Convert(t, source, testimage.ConvertOptions{OCIRef: true})
+	folder := t.TempDir()
+	testimage.WriteLayout(t, folder, map[string]any{"oci": source, "nydus": converted})
+	repository := testregistry.Start(t).Host() + "/test/tiny"
+	testimage.Push(t, repository+":oci", source)
+	testimage.Push(t, repository+":nydus", converted)
+	for _, target := range []string{folder + ":nydus", repository + ":nydus"} {
+		image := opened(t, target, nydusimage.Options{})
+		native, err := nydusmount.Native(t.Context(), image)
+		require.NoError(t, err)
+		mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd})
+		require.NoError(t, err)
+		require.NoError(t, mount.Merged.Walk(func(path string, inode rafs.Inode) error {
+			if !inode.IsRegular() {
+				return nil
+			}
+			want, err := io.ReadAll(native.Merged.Open(path, inode))
+			require.NoError(t, err)
+			got, err := io.ReadAll(mount.Merged.Open(path, inode))
+			require.NoError(t, err, path)
+			assert.Equal(t, want, got, path)
+			return nil
+		}))
+		require.NoError(t, mount.Close())
+	}
+	assertGone(t, dir)
+}
+
 // TestNydusdFileDiffers: what the mount shows in place of a file of the
 // bootstrap is an error, and no other file's bytes.
 func TestNydusdFileDiffers(t *testing.T) {

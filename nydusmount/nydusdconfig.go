@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
@@ -101,21 +102,36 @@ func layoutBackend(image *nydusimage.Image) (Backend, map[string]string, error) 
 	links := make(map[string]string, len(image.Layers))
 	for i := range image.Layers {
 		layer := &image.Layers[i]
-		file, ok := layer.Source.(interface{ Path() (string, bool) })
-		if !ok {
-			return Backend{}, nil, fmt.Errorf("%w: blob %s is no file", ErrRefused, layer.Digest)
+		sources := map[string]blob.Source{layer.Digest.Hex: layer.Source}
+		if id := layer.BlobID(); id != layer.Digest.Hex { // the data lies in an OCI layer
+			data, err := image.Data(layer, 0)
+			if err != nil {
+				return Backend{}, nil, err
+			}
+			sources[id] = data
 		}
-		path, ok := file.Path()
-		if !ok {
-			return Backend{}, nil, fmt.Errorf("%w: the image lies in an archive: unpack it to a folder", ErrRefused)
-		}
-		var err error
-		if links[layer.BlobID()], err = filepath.Abs(path); err != nil {
-			return Backend{}, nil, err
+		for id, source := range sources {
+			var err error
+			if links[id], err = blobPath(source); err != nil {
+				return Backend{}, nil, fmt.Errorf("blob %s: %w", id, err)
+			}
 		}
 	}
 	config, err := json.Marshal(map[string]string{"dir": blobsDir})
 	return Backend{Type: "localfs", Config: config}, links, err
+}
+
+// blobPath is the absolute path of a blob that is a file.
+func blobPath(source blob.Source) (string, error) {
+	file, ok := source.(interface{ Path() (string, bool) })
+	if !ok {
+		return "", fmt.Errorf("%w: it is no file", ErrRefused)
+	}
+	path, ok := file.Path()
+	if !ok {
+		return "", fmt.Errorf("%w: the image lies in an archive: unpack it to a folder", ErrRefused)
+	}
+	return filepath.Abs(path)
 }
 
 type object map[string]any

@@ -2,13 +2,16 @@ package rafs
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
 // A linkCount is what was found of an inode that is no directory.
 type linkCount struct {
-	links uint32 // as stored
-	names uint32
+	links  uint32 // as stored with the first name
+	names  uint32
+	unlike bool // with another name, another number is stored
 }
 
 // countLink counts a name of an inode. Only inodes with several names, or that
@@ -31,13 +34,14 @@ func (c *checker) countLink(i Inode) {
 		count.links = i.Links
 	}
 	count.names++
+	count.unlike = count.unlike || count.links != i.Links
 	c.links[i.Number] = count
 }
 
 // checkLinks compares link counts with the names that were found.
 func (c *checker) checkLinks() {
 	for number, count := range c.links {
-		if count.links == count.names {
+		if count.links == count.names && !count.unlike {
 			delete(c.links, number)
 		}
 	}
@@ -45,10 +49,10 @@ func (c *checker) checkLinks() {
 		return
 	}
 	again := newSurvey(c.tree, func(Problem) {})
-	again.visit = func(path string, i Inode, _ bool) {
-		if count, ok := c.links[i.Number]; ok && !i.IsDir() {
+	again.visit = func(path string, i Inode, first bool) {
+		count, ok := c.links[i.Number]
+		if ok && first && !i.IsDir() && i.Links != count.names {
 			c.problem(path, "links", count.names, i.Links)
-			delete(c.links, i.Number)
 		}
 	}
 	again.walk()
@@ -100,8 +104,8 @@ func (c *checker) checkXattrs(path string, i Inode) {
 		c.unreadable(path, "extended attributes", err)
 		return
 	}
-	for name, value := range xattrs {
-		switch {
+	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
+		switch value := xattrs[name]; {
 		case len(name) > maxXattrName:
 			c.problem(path, "extended attributes", fmt.Sprintf("names of up to %d bytes", maxXattrName), fmt.Sprintf("one of %d", len(name)))
 		case !knownXattr(name):

@@ -16,8 +16,13 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
 )
 
-// mutations is how many damaged copies of each bootstrap are compared.
-const mutations = 250
+const (
+	// mutations is how many damaged copies of each bootstrap are compared.
+	mutations = 250
+	// patience is how long nydus-image may take: damage can make it loop. That is
+	// no verdict, since a slow machine looks the same.
+	patience = 3 * time.Second
+)
 
 // TestCheckFindsWhatNydusImageFinds damages bootstraps at random and gives them
 // to nydus-image as well: what it refuses, Check or Open reports.
@@ -42,7 +47,7 @@ func TestCheckFindsWhatNydusImageFinds(t *testing.T) {
 					continue
 				}
 				theirs++
-				if len(problems) == 0 && !newerThanNydusImage(damaged) {
+				if len(problems) == 0 {
 					t.Errorf("mutation %d (%s): Check reports nothing, nydus-image says %s", n, how, refusal)
 				}
 			}
@@ -80,24 +85,19 @@ func damage(random *rand.Rand, original []byte) (damaged []byte, how string) {
 	}
 }
 
-// newerThanNydusImage says whether the one thing that is unusual of a bootstrap
-// is a flag of a later release than the nydus-image that the tests run, which
-// refuses it.
-func newerThanNydusImage(b []byte) bool { return false }
-
 // nydusImageRefuses returns what nydus-image says against a bootstrap, "" if it
-// accepts it. A crash or a loop counts.
+// accepts it or does not end. A crash counts.
 func nydusImageRefuses(t *testing.T, tool string, b []byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	name := filepath.Join(dir, strings.Repeat("ab", 32))
 	require.NoError(t, os.WriteFile(name, b, 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, "check", "--log-level", "error", "--bootstrap", name)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err == nil {
+	if err == nil || ctx.Err() != nil {
 		return ""
 	}
 	return fmt.Sprintf("%v: %s", err, out)

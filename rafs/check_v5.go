@@ -25,16 +25,6 @@ func (f *v5) check(c *checker) formatCheck {
 	return &v5Check{v5: f, c: c, space: newChunkSpace(f.blobTable, f.metadata)}
 }
 
-// prefetchTable returns the table of inodes to be prefetched, which may be
-// empty.
-func (f *v5) prefetchTable() ([]byte, error) {
-	entries := uint64(le.Uint32(f.metadata[60:]))
-	if entries == 0 {
-		return nil, nil
-	}
-	return f.metadata.at("prefetch table", le.Uint64(f.metadata[40:]), 4*entries)
-}
-
 func (f *v5) parts() []part {
 	b := f.metadata
 	parts := []part{
@@ -45,7 +35,7 @@ func (f *v5) parts() []part {
 	if entries := uint64(le.Uint32(b[68:])); entries > 0 {
 		parts = append(parts, part{"extended blob table", le.Uint64(b[72:]), entries * v5ExtendedBlobSize})
 	}
-	if table, err := f.prefetchTable(); err == nil && len(table) > 0 {
+	if table, err := f.prefetch(); err == nil && len(table) > 0 {
 		parts = append(parts, part{"prefetch table", le.Uint64(b[40:]), uint64(len(table))})
 	}
 	return parts
@@ -219,7 +209,7 @@ func (f *v5Check) finish() {
 		f.c.problem("", "superblock inodes", f.c.inodes, n)
 	}
 	f.space.check(f.c)
-	table, err := f.prefetchTable()
+	table, err := f.prefetch()
 	if err != nil {
 		f.c.unreadable("", "prefetch table", err)
 		return

@@ -35,7 +35,7 @@ func (f *v6) check(c *checker) formatCheck {
 	return &v6Check{v6: f, c: c, numbers: make(bitSet, len(f.metadata)/v6DirentSize/64+1), table: newV6TableCheck(f)}
 }
 
-// super and extended return the two superblocks.
+// superRecord returns the two superblocks as stored.
 func (f *v6) superRecord() (super, extended []byte) {
 	b := f.metadata[v6SuperOffset:]
 	return b[:128], b[128:v6SuperSize]
@@ -46,17 +46,6 @@ func (f *v6) deviceCount() uint64 {
 	return uint64(le.Uint16(super[86:]))
 }
 
-// prefetchTable returns the table of inodes to be prefetched, which may be
-// empty.
-func (f *v6) prefetchTable() ([]byte, error) {
-	_, x := f.superRecord()
-	offset, size := le.Uint64(x[40:]), uint64(le.Uint32(x[48:]))
-	if offset == 0 || size == 0 {
-		return nil, nil // old builders wrote a size without a table
-	}
-	return f.metadata.at("prefetch table", offset, size)
-}
-
 func (f *v6) parts() []part {
 	_, x := f.superRecord()
 	parts := []part{
@@ -64,7 +53,7 @@ func (f *v6) parts() []part {
 		{"device table", v6DevicesAt, f.deviceCount() * v6DeviceSize},
 		{"blob table", le.Uint64(x[8:]), uint64(le.Uint32(x[16:]))},
 	}
-	if table, err := f.prefetchTable(); err == nil && len(table) > 0 {
+	if table, err := f.prefetch(); err == nil && len(table) > 0 {
 		parts = append(parts, part{"prefetch table", le.Uint64(x[40:]), uint64(len(table))})
 	}
 	if size := uint64(len(f.chunkMap.table)); size > 0 {
@@ -89,12 +78,16 @@ func (f *v6) inodeParts(node uint64) ([]part, error) {
 	case mode == modeRegular && n.size() > 0:
 		end = align8(end) + v6ChunkAddressSize*f.chunkCount(n)
 	case mode == modeDirectory || mode == modeSymlink:
-		blocks = n.size()
-		if n.layout() == v6LayoutInline {
-			tail := (n.size()+v6BlockSize-1)%v6BlockSize + 1
-			tail = min(tail, n.size())
+		switch n.layout() {
+		case v6LayoutPlain:
+			blocks = n.size()
+		case v6LayoutInline:
+			tail := n.size() - n.size()&^(v6BlockSize-1)
+			if tail == 0 {
+				tail = min(n.size(), v6BlockSize)
+			}
 			end += tail
-			blocks -= tail
+			blocks = n.size() - tail
 		}
 	}
 	parts := []part{{"inode", n.at, end - n.at}}
@@ -244,7 +237,7 @@ func (f *v6Check) finish() {
 }
 
 func (f *v6Check) checkPrefetch() {
-	table, err := f.prefetchTable()
+	table, err := f.prefetch()
 	if err != nil {
 		f.c.unreadable("", "prefetch table", err)
 		return

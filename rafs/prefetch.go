@@ -39,8 +39,8 @@ func (f *v6) prefetch() ([]byte, error) {
 		return nil, err
 	}
 	x := b[128:]
-	if le.Uint32(x[48:]) == 0 {
-		return nil, nil
+	if le.Uint32(x[48:]) == 0 || le.Uint64(x[40:]) == 0 {
+		return nil, nil // old builders wrote a size without a table
 	}
 	return f.metadata.at("prefetch table", le.Uint64(x[40:]), uint64(le.Uint32(x[48:])))
 }

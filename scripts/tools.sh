@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: nydus-image and nydusd, docker-registry, redis-server, rpm.
+# Installs what the tests need and this machine lacks: nydus-image and nydusd, docker-registry, redis-server, rpm, fuse3.
 # Does nothing where all is there.
 set -euo pipefail
 
@@ -45,5 +45,6 @@ fi
 debian_package docker-registry docker-registry
 debian_package redis-server redis-server
 debian_package rpmbuild rpm
+debian_package fusermount3 fuse3
 debian_package curl curl
 debian_package jq jq

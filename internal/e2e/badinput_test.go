@@ -203,9 +203,11 @@ func TestDamagedImages(t *testing.T) {
 		{"truncated bootstrap, v5", "5", func(t *testing.T, l *layout) {
 			l.changeBootstrap(t, onlyBoot(func(boot []byte) []byte { return boot[:len(boot)/2] }))
 		}, []string{"corrupt"}},
-		{"batch blob", "6", func(t *testing.T, l *layout) { l.useSample(t, "nm-sn-batch") }, []string{"batch chunks"}},
-		{"encrypted blob", "6", func(t *testing.T, l *layout) { l.useSample(t, "nm-sn-enc") }, []string{"encrypted"}},
-		{"zran blob", "6", func(t *testing.T, l *layout) { l.useSample(t, "n220-zran-multimember") }, []string{"zran"}},
+		{"bootstrap of another image", "6", func(t *testing.T, l *layout) { l.useSample(t, "nm-sn-batch") }, []string{"no layer of the manifest"}},
+		{"reference that is no digest", "6", func(t *testing.T, l *layout) {
+			l.manifest.Layers[0].Annotations[testimage.AnnotationRef] = "latest"
+			l.save(t)
+		}, []string{testimage.AnnotationRef}},
 		{"encrypted bootstrap layer", "6", func(t *testing.T, l *layout) {
 			l.manifest.Layers[len(l.manifest.Layers)-1].MediaType += "+encrypted"
 			l.save(t)

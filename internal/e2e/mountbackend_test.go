@@ -162,8 +162,9 @@ func TestMountCommandBackend(t *testing.T) {
 	assertNothingLeft(t, dir)
 }
 
-// TestModelArtifactRefused: nydusd 2.2.0 cannot read blobs of external backends.
-func TestModelArtifactRefused(t *testing.T) {
+// TestModelArtifact: nydusd 2.2.0 cannot read blobs of external backends. A newer
+// one is tried where NYDUSD_NEWER names it.
+func TestModelArtifact(t *testing.T) {
 	nydusd := throughNydusd(t)
 	dir := ownTemp(t)
 	model := testimage.BuildModel(t)
@@ -171,7 +172,19 @@ func TestModelArtifactRefused(t *testing.T) {
 	testimage.Push(t, reference, model.Image)
 	refused(t, []string{reference}, "a backend of its own", "backend.json", "not read natively")
 	refused(t, append(slices.Clone(nydusd), reference), "a backend of its own", "none was named")
-	refused(t, slices.Concat(nydusd, inFolder(model.BlobDir), []string{reference}), "nydusd ended", "which nydusd before 2.3.1 does not read")
+	refused(t, slices.Concat(nydusd, inFolder(model.BlobDir), []string{reference}), "nydusd ended", "data in an external backend, which nydusd 2.2 does not read")
+	assertNothingLeft(t, dir)
+
+	newer := os.Getenv("NYDUSD_NEWER")
+	if newer == "" {
+		t.Skip("SKIPPED, NOTHING WAS SCANNED: NYDUSD_NEWER names no nydusd that knows external backends")
+	}
+	file := filepath.Join(t.TempDir(), "report.json")
+	r := run(t, "trivy-nydus", slices.Concat(scanFlags, []string{"--cache-dir", t.TempDir(), "--mount", "nydusd", "--nydusd", newer,
+		"--format", "json", "--output", file, reference}, inFolder(model.BlobDir))...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stderr, "not verified: the image has no digests")
+	assert.Equal(t, []string{"deploy.env: aws-access-key-id <nil>", "deploy.env: github-pat <nil>"}, found(decode(t, file)))
 	assertNothingLeft(t, dir)
 }
 

@@ -155,6 +155,10 @@ func debTar(t testing.TB, file, part string) Layer {
 	return l
 }
 
+// emptySystem is the option that makes apt-get see a system without packages, so that what this machine has installed,
+// from wherever, does not matter.
+const emptySystem = "Dir::State::status=/dev/null"
+
 // downloadDeb returns the path of the package's file in the cache.
 func downloadDeb(t testing.TB, name string) string {
 	t.Helper()
@@ -163,7 +167,7 @@ func downloadDeb(t testing.TB, name string) string {
 		if err := os.Chmod(dir, 0o777); err != nil {
 			return err
 		}
-		_, err := run(dir, "apt-get", "download", "-q", name)
+		_, err := run(dir, "apt-get", "download", "-q", "-o", emptySystem, name)
 		if err != nil {
 			return fmt.Errorf("%w (are the package lists there? apt-get update)", err)
 		}

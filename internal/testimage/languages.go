@@ -155,7 +155,11 @@ func readZip(t testing.TB, name string) Layer {
 		if err != nil {
 			t.Fatalf("unzip %s: %v", name, err)
 		}
-		out = append(out, Reg(entry.Name, data))
+		file := Reg(entry.Name, data)
+		if entry.Mode()&0o111 != 0 {
+			file = file.WithMode(0o755) // as pip does
+		}
+		out = append(out, file)
 	}
 	return out
 }

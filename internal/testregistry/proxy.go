@@ -36,6 +36,7 @@ type Proxy struct {
 	mu        sync.Mutex
 	log       []*Request
 	intercept func(http.ResponseWriter, *http.Request) bool
+	shape     *shaper
 }
 
 // CountingProxy starts a proxy before target, a base address or a "host:port" of plain HTTP, until the test ends.
@@ -48,7 +49,7 @@ func CountingProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("start a proxy before %q: %v", target, err)
 	}
-	p := &Proxy{target: base}
+	p := &Proxy{target: base, shape: &shaper{}}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DisableCompression = true                               // bytes are counted as the registry sends them
@@ -63,7 +64,9 @@ func CountingProxy(t testing.TB, target string) *Proxy {
 		FlushInterval: -1,
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	p.server = httptest.NewServer(p)
+	p.server = httptest.NewUnstartedServer(p)
+	p.server.Config.ConnContext = markConnection
+	p.server.Start()
 	t.Cleanup(func() {
 		p.server.CloseClientConnections()
 		p.server.Close()
@@ -84,6 +87,13 @@ func (p *Proxy) Intercept(f func(w http.ResponseWriter, r *http.Request) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.intercept = f
+}
+
+// Shape makes the proxy as slow as the link, for requests that come from now on.
+func (p *Proxy) Shape(link Link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shape = &shaper{link: link}
 }
 
 // Forward passes a request on to the registry from within an Intercept function, for faults that need the true answer.
@@ -131,9 +141,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entry := &Request{Method: r.Method, Path: r.URL.Path, Range: r.Header.Get("Range")}
 	p.mu.Lock()
 	p.log = append(p.log, entry)
-	intercept := p.intercept
+	intercept, shape := p.intercept, p.shape
 	p.mu.Unlock()
-	counted := &countingWriter{ResponseWriter: w, mu: &p.mu, entry: entry}
+	shape.request(r)
+	counted := &countingWriter{ResponseWriter: w, mu: &p.mu, entry: entry, shape: shape}
 	if intercept != nil && intercept(counted, r) {
 		return
 	}
@@ -145,6 +156,7 @@ type countingWriter struct {
 	http.ResponseWriter
 	mu    *sync.Mutex
 	entry *Request
+	shape *shaper
 }
 
 // note sets the status, if it is the first final one, and adds bytes.
@@ -164,7 +176,7 @@ func (w *countingWriter) WriteHeader(status int) {
 
 func (w *countingWriter) Write(p []byte) (int, error) {
 	w.note(http.StatusOK, len(p))
-	n, err := w.ResponseWriter.Write(p)
+	n, err := w.shape.write(p, w.ResponseWriter.Write)
 	w.note(http.StatusOK, n-len(p))
 	return n, err
 }

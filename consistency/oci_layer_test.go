@@ -1,0 +1,227 @@
+package consistency
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// tarOf is an archive of entries. Regular files have the content "x".
+func tarOf(t testing.TB, headers ...tar.Header) []byte {
+	t.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, h := range headers {
+		if h.Typeflag == tar.TypeReg {
+			h.Size = 1
+		}
+		require.NoError(t, w.WriteHeader(&h))
+		if h.Size == 1 {
+			_, err := w.Write([]byte("x"))
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, w.Close())
+	return archive.Bytes()
+}
+
+// applied applies archives, or fails.
+func applied(t testing.TB, archives ...[]byte) (map[string]Node, error) {
+	t.Helper()
+	tree, err := apply(t, newBudget(maxLayersMetadata), archives...)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make(map[string]Node)
+	require.NoError(t, tree.Walk(func(n Node) error {
+		nodes[n.Path] = n
+		return nil
+	}))
+	return nodes, nil
+}
+
+func apply(t testing.TB, b *budget, archives ...[]byte) (*ociTree, error) {
+	tree := &ociTree{root: impliedDirectory()}
+	for _, archive := range archives {
+		l := newLayer(everything(), b)
+		if err := l.read(t.Context(), bytes.NewReader(archive)); err != nil {
+			return nil, err
+		}
+		if err := tree.apply(l); err != nil {
+			return nil, err
+		}
+	}
+	tree.number()
+	return tree, nil
+}
+
+func file(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644} }
+func directory(name string) tar.Header {
+	return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}
+}
+func symlink(name, target string) tar.Header {
+	return tar.Header{Name: name, Linkname: target, Typeflag: tar.TypeSymlink, Mode: 0o777}
+}
+func link(name, target string) tar.Header {
+	return tar.Header{Name: name, Linkname: target, Typeflag: tar.TypeLink, Mode: 0o644}
+}
+
+// TestRefusesEntries has archives that cannot be applied: none of them may end
+// in a tree.
+func TestRefusesEntries(t *testing.T) {
+	for name, test := range map[string]struct {
+		entries []tar.Header
+		is      error
+		says    string
+	}{
+		"dots":                    {[]tar.Header{file("a/../b")}, rafs.ErrUnsupported, `a path with ".."`},
+		"dots first":              {[]tar.Header{file("../b")}, rafs.ErrUnsupported, `a path with ".."`},
+		"link to dots":            {[]tar.Header{file("b"), link("c", "a/../b")}, rafs.ErrUnsupported, `a path with ".."`},
+		"long name":               {[]tar.Header{file(strings.Repeat("n", 256))}, rafs.ErrUnsupported, "a name of 256 bytes"},
+		"long path":               {[]tar.Header{file(strings.Repeat("n/", 2048) + "n")}, rafs.ErrUnsupported, "a path of 4097 bytes"},
+		"long path through links": {[]tar.Header{symlink("l", strings.Repeat("n/", 2000)), file("l/" + strings.Repeat("m/", 100) + "f")}, rafs.ErrUnsupported, "it resolves to a path of"},
+		"file as a directory":     {[]tar.Header{file("a"), file("a/b")}, nil, `"a" is not a directory`},
+		"link as a directory":     {[]tar.Header{file("a"), symlink("l", "a"), file("l/b")}, nil, `"a" is not a directory`},
+		"loop":                    {[]tar.Header{symlink("a", "b"), symlink("b", "a"), file("a/c")}, nil, "too many symbolic links"},
+		"link to nothing":         {[]tar.Header{link("a", "b")}, nil, `hard link to "b", which is not there`},
+		"link to itself":          {[]tar.Header{file("a"), link("a", "a")}, nil, `hard link to "a", which is not there`},
+		"link to a directory":     {[]tar.Header{directory("d"), link("a", "d")}, nil, `hard link to "d", which is a directory`},
+		"link to the root":        {[]tar.Header{link("a", "/")}, nil, `which is a directory`},
+		"root is a file":          {[]tar.Header{file("./.")}, nil, "the root is not a directory"},
+		"whiteout of nothing":     {[]tar.Header{file("a/.wh.")}, nil, "a whiteout of no name"},
+		"whiteout of dots":        {[]tar.Header{file("a/.wh...")}, nil, "a whiteout of no name"},
+		"link without target":     {[]tar.Header{symlink("a", "")}, nil, "a symbolic link to 0 bytes"},
+		"link to much":            {[]tar.Header{symlink("a", strings.Repeat("l", 4097))}, nil, "a symbolic link to 4097 bytes"},
+		"contiguous file":         {[]tar.Header{{Name: "a", Typeflag: tar.TypeCont}}, rafs.ErrUnsupported, `type '7'`},
+		"owner":                   {[]tar.Header{{Name: "a", Typeflag: tar.TypeDir, Uid: math.MaxUint32 + 1}}, nil, "owner 4294967296:0 is out of range"},
+		"negative owner":          {[]tar.Header{{Name: "a", Typeflag: tar.TypeDir, Gid: -1, Format: tar.FormatGNU}}, nil, "owner 0:-1 is out of range"},
+		"device":                  {[]tar.Header{{Name: "a", Typeflag: tar.TypeChar, Devminor: -1, Format: tar.FormatGNU}}, nil, "device number 0:-1 is out of range"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := applied(t, tarOf(t, test.entries...))
+			require.Error(t, err)
+			assert.ErrorContains(t, err, test.says)
+			if test.is != nil {
+				assert.ErrorIs(t, err, test.is)
+			}
+		})
+	}
+}
+
+// TestLinksAcrossLayers links to a file of a lower layer, which overlayfs cannot.
+func TestLinksAcrossLayers(t *testing.T) {
+	owned := link("b", "l/a")
+	owned.Uid = 7
+	nodes, err := applied(t, tarOf(t, directory("d"), file("d/a"), symlink("l", "d"), file("x")), tarOf(t, owned, file(".wh.x"), link("y", "x")))
+	require.NoError(t, err)
+	assert.Equal(t, nodes["d/a"].Inode, nodes["b"].Inode)
+	assert.EqualValues(t, 2, nodes["b"].Links)
+	assert.EqualValues(t, 7, nodes["d/a"].UID)
+	assert.EqualValues(t, 1, nodes["y"].Links) // of a file that the same layer deletes
+	assert.NotContains(t, nodes, "x")
+
+	_, err = applied(t, tarOf(t, file("a")), tarOf(t, link("b", "c")))
+	assert.ErrorContains(t, err, `"b": hard link to "c", which is not there`)
+}
+
+// TestWhiteoutsSpeakOfLowerLayers wherever they stand in their own.
+func TestWhiteoutsSpeakOfLowerLayers(t *testing.T) {
+	lower := tarOf(t, file("a"), directory("d"), file("d/lower"), directory("e"), file("e/lower"))
+	upper := []tar.Header{file("a"), directory("d"), file("d/upper"), directory("e"), file("e/upper")}
+	marks := []tar.Header{file(".wh.a"), file(".wh.d"), file("e/.wh..wh..opq")}
+	for name, archive := range map[string][]byte{
+		"before": tarOf(t, append(marks, upper...)...), "after": tarOf(t, append(upper, marks...)...),
+	} {
+		nodes, err := applied(t, lower, archive)
+		require.NoError(t, err, name)
+		assert.Len(t, nodes, 6, name)
+		for _, path := range []string{".", "a", "d", "d/upper", "e", "e/upper"} {
+			assert.Contains(t, nodes, path, name)
+		}
+	}
+	nodes, err := applied(t, tarOf(t, file(".wh.a"), file("b"), file(".wh..wh..opq")))
+	require.NoError(t, err)
+	assert.Len(t, nodes, 2)
+}
+
+// TestBudget bounds what entries may take of memory.
+func TestBudget(t *testing.T) {
+	archive := tarOf(t, directory("a/b/c/d"), file("a/b/c/d/e"), symlink("l", strings.Repeat("l", 1000)))
+	var needed int64
+	for ; ; needed += 10 {
+		if _, err := apply(t, newBudget(needed), archive); err == nil {
+			break
+		} else {
+			require.ErrorIs(t, err, rafs.ErrUnsupported)
+		}
+	}
+	assert.Greater(t, needed, int64(6*nodeMetadata+1000))
+	assert.Less(t, needed, int64(6*nodeMetadata+3000))
+}
+
+// FuzzApply applies any bytes as a layer onto another and to itself. It ends,
+// and what it gives can be walked.
+func FuzzApply(f *testing.F) {
+	f.Add([]byte{}, []byte{})
+	f.Add(tarOf(f, directory("d"), file("d/a"), symlink("l", "d"), file("l/b"), link("h", "d/a")),
+		tarOf(f, file("d/.wh.a"), file(".wh..wh..opq"), link("h2", "h"), file("l/x")))
+	f.Add(tarOf(f, symlink("a", "../b/../c"), file("a/b"), file("a")), tarOf(f, directory("."), symlink("x", "/"), file("x/y")))
+	f.Fuzz(func(t *testing.T, lower, upper []byte) {
+		sizes := make(map[int64]struct{})
+		for size := range int64(1 << 16) {
+			sizes[size] = struct{}{} // a sparse file of any size takes any time
+		}
+		p := &plan{uniform: &cut{size: 4096, digester: rafs.Blake3}, sizes: sizes}
+		tree := &ociTree{root: impliedDirectory()}
+		b := newBudget(16 << 20)
+		for _, archive := range [][]byte{lower, upper, lower} {
+			l := newLayer(p, b)
+			if err := l.read(t.Context(), bytes.NewReader(archive)); err != nil {
+				return
+			}
+			if err := tree.apply(l); err != nil {
+				return
+			}
+		}
+		tree.number()
+		seen := make(map[string]bool)
+		require.NoError(t, tree.Walk(func(n Node) error {
+			require.False(t, seen[n.Path], "%q twice", n.Path)
+			seen[n.Path] = true
+			require.NotZero(t, n.Mode&typeMask)
+			require.NotZero(t, n.Links)
+			return nil
+		}))
+		differences, err := Compare(noContent{tree}, noContent{tree})
+		require.NoError(t, err)
+		require.Empty(t, differences)
+	})
+}
+
+// noContent leaves content out, which a tree that was read cannot give again.
+type noContent struct{ Filesystem }
+
+func (f noContent) Walk(fn func(Node) error) error {
+	return f.Filesystem.Walk(func(n Node) error {
+		n.Open = func() (io.ReadCloser, error) {
+			return io.NopCloser(io.LimitReader(endless{}, n.Size)), nil
+		}
+		n.content = nil
+		if n.Size > 1<<20 {
+			n.Size = 0
+		}
+		return fn(n)
+	})
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
