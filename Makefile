@@ -129,10 +129,21 @@ fuzz: ## run each Fuzz target for FUZZTIME
 		(set -x; go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"); \
 	done
 
+# BENCH are further flags for internal/bench, such as "-images wordpress -runs 5". What was measured before stays beside it.
+ifdef QUICK
+BENCH_OUT ?= $(CURDIR)/bin/bench
+BENCH_FLAGS := -images debian -links loopback -scanners vuln -states cold -runs 1
+BENCH_PACKAGES := ./rafs ./blob
+else
+BENCH_OUT ?= $(CURDIR)/docs
+BENCH_PACKAGES := ./rafs ./blob ./consistency ./inspect
+endif
+
 .PHONY: bench
-bench: build trivy ## benchmarks of the readers, and bytes, requests and seconds beside trivy image
-	go test -run '^$$' -bench . -benchmem ./rafs ./blob
-	BENCH=1 go test -v -count=1 -run '^TestBench$$' ./internal/e2e
+bench: tools build trivy ## measure, beside trivy image, into docs/: takes hours; QUICK=1: minutes, into bin/bench
+	BENCH=1 go test -timeout 1h -run '^TestMemory$$' -bench . -benchmem $(BENCH_PACKAGES)
+	go test -v -count=1 -timeout 0 -run '^TestBench$$' ./internal/bench -out '$(BENCH_OUT)' $(BENCH_FLAGS) $(BENCH)
+	$(if $(QUICK),,go test -count=1 -run '^TestCommitted$$' ./internal/bench -update)
 
 .PHONY: testdata
 testdata: tools ## make testdata/demo anew, with the packages that Debian has today

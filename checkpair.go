@@ -97,6 +97,10 @@ func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPai
 		return missingReport(p.missing, c.ours.check), nil
 	}
 	images, err := c.open(ctx, p)
+	var plain *nydusimage.NotNydusError
+	if c.alone && p.target != nil && errors.As(err, &plain) {
+		return missingReport(&consistency.Difference{Path: "index", Field: p.name, Want: "a Nydus image", Got: "none"}, c.ours.check), nil
+	}
 	if images.Source != nil {
 		defer func() { err = errors.Join(err, images.Source.Close()) }()
 		pair.Source = sourceImage(c.source.name, images.Source)
@@ -125,7 +129,27 @@ func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPai
 	if err != nil {
 		return nil, err
 	}
-	return report, report.Err()
+	return report, unfinished(report)
+}
+
+// unfinished says which rule could not be completed, and why: the first, for the
+// others mostly failed for the same reason. The report has them all.
+func unfinished(report *consistency.Report) error {
+	var first error
+	more := 0
+	for _, r := range report.Results {
+		switch {
+		case r.Err == nil:
+		case first == nil:
+			first = fmt.Errorf("%s: %w", r.Rule, r.Err)
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		return fmt.Errorf("%w; and %s", first, count(more, "more rule"))
+	}
+	return first
 }
 
 // open opens the images of a pair. What it has opened it returns also with an

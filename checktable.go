@@ -19,6 +19,9 @@ import (
 // two digests is one line of a wide terminal.
 const maxCell = 80
 
+// maxFact is how many characters are shown of a value that has lines of its own.
+const maxFact = 400
+
 // A checkTable writes a report for people. The first error of writing ends it.
 type checkTable struct {
 	w   io.Writer
@@ -128,10 +131,10 @@ func (t *checkTable) rule(r *checkedRule) (listed int) {
 // long.
 func (t *checkTable) facts(fields []checkedField) {
 	for _, f := range fields {
-		t.print("%s\n", t.differs.Sprintf("  ! %s", cell(f.Field)))
-		t.print("      expected  %s\n      found     %s\n", cell(f.Want), cell(f.Got))
+		t.print("%s\n", t.differs.Sprint("  ! "+cut(f.Field, maxFact)))
+		t.print("      expected  %s\n      found     %s\n", cut(f.Want, maxFact), cut(f.Got, maxFact))
 		if f.Detail != "" {
-			t.print("                %s\n", cell(f.Detail))
+			t.print("                %s\n", cut(f.Detail, maxFact))
 		}
 	}
 }
@@ -274,10 +277,13 @@ func costs(p *checkedPair) string {
 }
 
 // cell is a value as it fits into a table.
-func cell(value string) string {
+func cell(value string) string { return cut(value, maxCell) }
+
+// cut is the printable beginning of a value, of at most n characters.
+func cut(value string, n int) string {
 	text := []rune(printable(value))
-	if len(text) > maxCell {
-		return string(text[:maxCell-1]) + "…"
+	if len(text) > n {
+		return string(text[:n-1]) + "…"
 	}
 	return string(text)
 }

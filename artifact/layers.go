@@ -38,11 +38,10 @@ type layer struct {
 // the bootstrap.
 func layersOf(m *nydusmount.Mount) ([]layer, error) {
 	var layers []layer
-	bases := baseLayers(m.Image)
-	for i := range m.Image.Layers {
-		l := &m.Image.Layers[i]
+	bases, commands := baseLayers(m), m.CreatedBy()
+	for i, l := range m.ImageLayers() {
 		layers = append(layers, layer{
-			blobID: l.BlobID(), digest: l.Digest.String(), diffID: l.DiffID, createdBy: l.CreatedBy, size: l.Size, base: bases[i],
+			blobID: l.BlobID(), digest: l.Digest.String(), diffID: l.DiffID, createdBy: commands[i], size: l.Size, base: bases[i],
 		})
 	}
 	if len(layers) > 0 {
@@ -81,23 +80,22 @@ func diffIDs(layers []layer) []string {
 
 // baseLayers guesses, as Trivy does from the history, which layers of the
 // manifest come from a base image. No layer does where the history does not map
-// to the layers.
-func baseLayers(img *nydusimage.Image) []bool {
-	bases := make([]bool, len(img.Layers))
-	last := image.GuessBaseImageIndex(img.Config.History)
+// to the layers: to take one of the application for one of the base would hide its
+// secrets. The history may be shorter, since nydusify commit adds layers on top of
+// those that it tells of.
+func baseLayers(m *nydusmount.Mount) []bool {
+	bases := make([]bool, len(m.ImageLayers()))
+	history := m.Image.Config.History
+	if !m.Ordered || nydusimage.HistoryLayers(history) > len(bases) {
+		return bases
+	}
+	last := image.GuessBaseImageIndex(history)
 	layer := 0
-	for i, h := range img.Config.History {
-		if i > last {
-			break
+	for _, h := range history[:min(last+1, len(history))] {
+		if !h.EmptyLayer {
+			bases[layer] = true
+			layer++
 		}
-		if h.EmptyLayer {
-			continue
-		}
-		if layer >= len(bases) {
-			return make([]bool, len(img.Layers))
-		}
-		bases[layer] = true
-		layer++
 	}
 	return bases
 }

@@ -60,6 +60,10 @@ type slicing struct {
 // which files are hidden. Otherwise a file belongs to the layer whose blob
 // holds its data, and hidden files are not known.
 func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
+	m, err := m.OfLayers()
+	if err != nil {
+		return nil, err
+	}
 	layers, err := layersOf(m)
 	if err != nil {
 		return nil, err

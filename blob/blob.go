@@ -14,6 +14,13 @@
 // the bootstrap. Reads of the file are then served from memory. A read of a
 // chunk that was not loaded before fetches just that chunk.
 //
+// Some chunks share what they are stored in: a batch of small chunks that were
+// compressed together, or a slice of an OCI layer's gzip stream (zran). Such a
+// unit is fetched and decoded once for all chunks that are wanted of it, and stays
+// for others while there is room. Only the blob's own table, [Meta], locates it.
+//
+// A way to compress is a codec, one to encrypt a decrypter: each has a file.
+//
 // Nothing is returned that was not verified.
 package blob
 

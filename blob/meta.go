@@ -163,6 +163,19 @@ func (m *Meta) Check(c *rafs.Chunk) error {
 			c.Index, bootstrap.CompressedOffset, bootstrap.CompressedSize, bootstrap.UncompressedOffset, bootstrap.UncompressedSize,
 			got.CompressedOffset, got.CompressedSize, got.UncompressedOffset, got.UncompressedSize, rafs.ErrCorrupt)
 	}
+	if got.shared() {
+		return nil
+	}
+	for _, flag := range []struct {
+		name      string
+		bootstrap rafs.ChunkFlags
+		meta      MetaFlags
+	}{{"compressed", rafs.ChunkCompressed, MetaCompressed}, {"encrypted", rafs.ChunkEncrypted, MetaEncrypted}} {
+		if (c.Flags&flag.bootstrap != 0) != (got.Flags&flag.meta != 0) {
+			return fmt.Errorf("chunk %d: the bootstrap's chunk table and blob.meta contradict each other in whether it is %s: a container would read other data than a scan: %w",
+				c.Index, flag.name, rafs.ErrCorrupt)
+		}
+	}
 	return nil
 }
 

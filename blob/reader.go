@@ -97,6 +97,10 @@ func NewReader(sources map[string]Source) *Reader {
 	}
 }
 
+// Keep sets how many decompressed bytes may stay in memory after use. It must be
+// called before anything is read.
+func (r *Reader) Keep(bytes int64) { r.kept = bytes }
+
 // SetMeta gives the reader a blob's own table of chunks. The chunks of blobs for
 // which [NeedsMeta] holds cannot be read before.
 func (r *Reader) SetMeta(id string, m *Meta) {
@@ -239,7 +243,9 @@ func (r *Reader) finish(e *entry, stored []byte, spanSize int, err error) error 
 	e.err = err
 	close(e.ready)
 	if e.shared {
-		return r.cut(e, e.parts, err)
+		parts := e.parts
+		e.parts = nil // they go when nobody holds them, though the unit may stay
+		return r.cut(e, parts, err)
 	}
 	return err
 }

@@ -151,13 +151,16 @@ func BenchmarkStream(b *testing.B) {
 	defer server.Close()
 	address, err := url.Parse(server.URL)
 	require.NoError(b, err)
+	digest, buffer := digestOf(data), make([]byte, 128<<10)
 	whole := NewHTTP(Retry(server.Client().Transport), address, int64(len(data)), nil)
 	for name, source := range map[string]Source{"one request": whole, "ranges": struct{ Source }{whole}} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				_, err := io.Copy(io.Discard, NewStream(b.Context(), source, digestOf(data)))
+				stream := NewStream(b.Context(), source, digest)
+				_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, stream, buffer)
 				require.NoError(b, err)
+				require.NoError(b, stream.Close())
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package blob_test
 
 import (
 	"archive/tar"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"io"
@@ -54,6 +55,9 @@ func TestRealTails(t *testing.T) {
 
 			toc, err := blob.ReadTOC(t.Context(), source)
 			require.NoError(t, err)
+			if options.FSVersion == "6" {
+				assertTOCDigests(t, stored.Path, toc)
+			}
 			bootstrap, err := toc.Bootstrap(t.Context(), source)
 			require.NoError(t, err)
 			want, err := os.ReadFile(stored.BootstrapPath)
@@ -93,6 +97,8 @@ func TestRealTails(t *testing.T) {
 						"uncompressed offset": func(c *rafs.Chunk) { c.UncompressedOffset += 4096 },
 						"uncompressed size":   func(c *rafs.Chunk) { c.UncompressedSize++ },
 						"index":               func(c *rafs.Chunk) { c.Index += table.ChunkCount },
+						"compression":         func(c *rafs.Chunk) { c.Flags ^= rafs.ChunkCompressed },
+						"encryption":          func(c *rafs.Chunk) { c.Flags ^= rafs.ChunkEncrypted },
 					} {
 						other := c
 						change(&other)
@@ -111,6 +117,17 @@ func TestRealTails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// assertTOCDigests hashes the end of a blob as nydusd does and as converters do.
+func assertTOCDigests(t *testing.T, name string, toc *blob.TOC) {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	table := data[int64(len(data))-toc.Size:]
+	assert.True(t, toc.Is(sha256.Sum256(table)), "with its tar header")
+	assert.True(t, toc.Is(sha256.Sum256(table[:len(table)-512])), "without")
+	assert.False(t, toc.Is(sha256.Sum256(table[1:])))
 }
 
 // keep copies a small real blob to testdata, as a seed for fuzzing.

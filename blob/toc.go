@@ -46,7 +46,14 @@ type TOC struct {
 	// bootstrap's blob table may give it; zero where there is no table.
 	Digest [32]byte
 	Size   int64
+
+	bare [32]byte // SHA-256 of the table without the tar header
 }
+
+// Is says whether a digest in a bootstrap's blob table is that of the table of
+// contents: [TOC.Digest], as nydusd has it, or that without the tar header, which
+// nydus-snapshotter's converter writes.
+func (t *TOC) Is(digest [32]byte) bool { return digest == t.Digest || digest == t.bare }
 
 // A Part is one entry of a table of contents. Offsets and sizes are in bytes and
 // as stored: nothing says yet that they lie in the blob.
@@ -104,7 +111,7 @@ func readTOC(ctx context.Context, source Source, off, size int64) (*TOC, error) 
 	if err := source.ReadRange(ctx, data, off); err != nil {
 		return nil, fmt.Errorf("read the table of contents: %w", err)
 	}
-	toc := &TOC{Digest: sha256.Sum256(data), Size: int64(len(data))}
+	toc := &TOC{Digest: sha256.Sum256(data), Size: int64(len(data)), bare: sha256.Sum256(data[:size])}
 	for entry := data[:size]; len(entry) > 0; entry = entry[tocEntrySize:] {
 		p := Part{
 			Name:       string(bytes.TrimRight(entry[8:24], "\x00")),

@@ -152,6 +152,8 @@ func (t *TreeReader) entry(c *rafs.Chunk) (entry, error) {
 	return e, nil
 }
 
+// locate describes how to get a chunk of a blob. The place comes from the
+// bootstrap, but for chunks in units that others share.
 func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 	switch {
 	case b.refused != nil:
@@ -174,18 +176,12 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 			return entry{}, err
 		}
 		if u != nil {
-			e.unit = &entry{key: key{blob: b.id, off: int64(u.off), stored: u.stored, size: u.size, shared: true}, codec: u.codec}
-			if b.features&rafs.BlobEncrypted != 0 {
-				e.unit.secret = b.secret
-			}
+			e.unit = b.unitEntry(u)
 			e.off, e.stored, e.within = e.unit.off, e.unit.stored, within
 			return e, nil
 		}
 	}
 	own := unit{off: c.CompressedOffset, stored: c.CompressedSize, size: c.UncompressedSize, codec: plainCodec{}}
-	if c.Flags&rafs.ChunkEncrypted != 0 {
-		e.secret = b.secret
-	}
 	if c.Flags&rafs.ChunkCompressed != 0 {
 		own.codec = b.codec
 		if b.compressor == rafs.CompressorGzip && b.features&rafs.BlobChunkInfoV2 == 0 {
@@ -195,8 +191,21 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 	if err := own.check(); err != nil {
 		return entry{}, err
 	}
+	if c.Flags&rafs.ChunkEncrypted != 0 {
+		e.secret = b.secret
+	}
 	e.off, e.stored, e.codec = int64(own.off), own.stored, own.codec
 	return e, nil
+}
+
+// unitEntry describes how to get a unit. In an encrypted blob all units are
+// encrypted, whatever their chunks say.
+func (b *treeBlob) unitEntry(u *unit) *entry {
+	e := &entry{key: key{blob: b.id, off: int64(u.off), stored: u.stored, size: u.size, shared: true}, codec: u.codec}
+	if b.features&rafs.BlobEncrypted != 0 {
+		e.secret = b.secret
+	}
+	return e
 }
 
 // gzipStored bounds how many bytes of a legacy stargz layer a chunk takes: no

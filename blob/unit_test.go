@@ -223,7 +223,7 @@ func TestUnitFails(t *testing.T) {
 func TestUnitIsNoChunk(t *testing.T) {
 	source, m, chunks := batches(t, texts(1)...)
 	stored := binary.LittleEndian.Uint32(m.contexts)
-	m.entry(MetaChunk{CompressedSize: stored, UncompressedOffset: 2 << 12, UncompressedSize: 900})
+	m.entry(MetaChunk{Flags: MetaCompressed, CompressedSize: stored, UncompressedOffset: 2 << 12, UncompressedSize: 900})
 	tree := m.open(t, source, rafs.BlobBatch)
 	_, err := tree.ReadChunk(&chunks[0])
 	require.NoError(t, err)

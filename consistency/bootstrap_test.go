@@ -260,6 +260,32 @@ func TestWrongBlobInTable(t *testing.T) {
 	assert.NotEmpty(t, c.result.Differences)
 }
 
+// TestMendedFaults: the link count of a directory in a layer's tree is a note, in
+// the merged tree a difference, and that of a file always is one.
+func TestMendedFaults(t *testing.T) {
+	original, err := os.ReadFile(filepath.Join("..", "rafs", "testdata", "tree-v6", "bootstrap"))
+	require.NoError(t, err)
+	tree, err := rafs.Open(bytes.NewReader(original), int64(len(original)))
+	require.NoError(t, err)
+	damaged := func(path string) *rafs.Tree {
+		i, err := tree.Lookup(path)
+		require.NoError(t, err)
+		b := bytes.Clone(original)
+		b[uint64(binary.LittleEndian.Uint32(b[1024+40:]))*4096+i.Number*32+44]++ // i_nlink
+		again, err := rafs.Open(bytes.NewReader(b), int64(len(b)))
+		require.NoError(t, err)
+		return again
+	}
+	c := &bootstrapCheck{}
+	assert.True(t, c.checkTree("layers[0]: ", damaged("data")))
+	assert.Empty(t, c.result.Differences)
+	assert.Contains(t, notes(c.result), `layers[0]: "data": links is 3, want 2`)
+	assert.False(t, c.checkTree("", damaged("data")))
+	assert.Equal(t, []string{"data links"}, fields(c.result))
+	assert.False(t, c.checkTree("layers[0]: ", damaged("data/one")))
+	assert.Equal(t, []string{"data links", "data/one layers[0]: links"}, fields(c.result))
+}
+
 // TestDifferencesAreBounded: what an image can have of faults is not kept without
 // end.
 func TestDifferencesAreBounded(t *testing.T) {

@@ -43,7 +43,7 @@ func (c *comparison) compareFiles(ctx context.Context, files []pair) error {
 			}
 			h := hashers.Get().(*hasher)
 			defer hashers.Put(h)
-			d, err := h.compare(p)
+			d, err := h.compare(ctx, p)
 			if d != nil {
 				mu.Lock()
 				defer mu.Unlock()
@@ -122,15 +122,16 @@ func (p piece) spell(value [32]byte) string {
 
 // compare reads what has to be read of two files of the same size. nil means
 // that they are equal.
-func (h *hasher) compare(p pair) (*Difference, error) {
+func (h *hasher) compare(ctx context.Context, p pair) (*Difference, error) {
 	if p.got.Open == nil || p.want.Open == nil && p.want.content == nil {
 		return nil, fmt.Errorf("%s: its content is not known", p.want.Path)
 	}
-	got, err := p.got.Open()
+	file, err := p.got.Open()
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", p.got.Path, err)
 	}
-	defer got.Close()
+	defer file.Close()
+	got := &contextReader{ctx, file}
 	if want := p.want.content; want != nil {
 		values, err := h.sum(got, p.got.Size, want.cut)
 		if err == nil {

@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"hash"
@@ -113,6 +114,20 @@ func (h *hasher) piece(content io.Reader, p piece, size int64) (value [32]byte, 
 		hash.Sum(value[:0])
 	}
 	return value, nil
+}
+
+// A contextReader ends with its context, which not every reader below does: a
+// hole is read without reading anything.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p)
 }
 
 // zeros is the "digest" of a hole: not zero if another byte than zero was

@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -74,7 +75,7 @@ func TestComparesWithWhatIsRead(t *testing.T) {
 		{"nothing known", &Node{Path: "f", Mode: typeRegular, Size: 10}, opened(content, 10), "", "is not known"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d, err := newHasher().compare(pair{test.want, test.got})
+			d, err := newHasher().compare(t.Context(), pair{test.want, test.got})
 			if test.err != "" {
 				require.ErrorContains(t, err, test.err)
 				return
@@ -89,6 +90,17 @@ func TestComparesWithWhatIsRead(t *testing.T) {
 			assert.NotEqual(t, d.Want, d.Got)
 		})
 	}
+}
+
+// TestEndsWithItsContext even where nothing is read: in a file that is one hole.
+func TestEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errBroken)
+	_, err := newHasher().sum(&contextReader{ctx, endless{}}, 1<<60, &cut{size: 1 << 20, digester: rafs.Blake3})
+	require.ErrorIs(t, err, errBroken)
+
+	files := []pair{{opened("a", 1), opened("a", 1)}}
+	require.ErrorIs(t, (&comparison{}).compareFiles(ctx, files), errBroken)
 }
 
 // brokenReader gives some bytes and then an error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -144,6 +145,58 @@ func TestReadsOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDataFromRegistry asks a registry for each blob in one request, and says of
+// a blob that is gone that it is.
+func TestDataFromRegistry(t *testing.T) {
+	images, proxy := pushedPair(t, testimage.Odd(t))
+	whole := func() map[string]int {
+		asked := make(map[string]int)
+		for _, r := range proxy.Log() {
+			if r.IsBlob() && r.Range == "bytes=0-" {
+				asked[r.Path[strings.LastIndex(r.Path, "/")+1:]]++
+			}
+		}
+		return asked
+	}
+	once := make(map[string]int)
+	for _, l := range images.Target.Layers {
+		once[l.Digest.String()] = 1
+	}
+	_, data, _ := runBlobRules(t, images)
+	require.NoError(t, data.Err)
+	assert.Empty(t, data.Differences)
+	assert.Equal(t, once, whole())
+
+	var broken atomic.Int32
+	proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") != "bytes=0-" {
+			return false
+		}
+		broken.Add(1)
+		proxy.Forward(&cutWriter{w, 300}, r)
+		return true
+	})
+	_, data, _ = runBlobRules(t, images)
+	require.NoError(t, data.Err)
+	assert.Empty(t, data.Differences, "what broke off is asked for from there")
+	assert.EqualValues(t, len(once), broken.Load())
+
+	gone := images.Target.Layers[1].Digest.String()
+	proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, gone) {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	})
+	bootstrap, data, counts := runBlobRules(t, images)
+	require.NoError(t, bootstrap.Err)
+	assert.Equal(t, []string{"bootstrap layers[1]"}, fields(bootstrap))
+	require.NoError(t, data.Err)
+	assert.Equal(t, []string{"blob " + gone + " missing"}, fields(data))
+	assert.Equal(t, 1, counts.BlobsUnread)
 }
 
 // TestDataCannotBeRead: what may be there tomorrow is no difference.

@@ -9,6 +9,10 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
+// keptDecoded is how many decompressed bytes stay in memory: chunks that share
+// what they are stored in come one behind the other.
+const keptDecoded = 16 << 20
+
 // wantedChunks are the chunks of one blob that bootstraps list, in the order in
 // which they are stored.
 type wantedChunks struct {
@@ -96,6 +100,7 @@ func (w *wantedChunks) place(c *rafs.Chunk) uint64 {
 // readers returns the view of each tree on the blob.
 func (w *wantedChunks) readers(ctx context.Context, source blob.Source) []*blob.TreeReader {
 	reader := blob.NewReader(map[string]blob.Source{w.id: source})
+	reader.Keep(keptDecoded)
 	if w.meta != nil {
 		reader.SetMeta(w.id, w.meta)
 	}

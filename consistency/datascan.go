@@ -13,10 +13,13 @@ const (
 	// blocks wait for the reader of chunks at most.
 	scanBlock = 1 << 20
 	scanAhead = 4
-	// scanKept is how much of a blob stays in memory behind the furthest byte that
-	// was asked for: what a chunk, or what chunks share, takes at most.
-	scanKept = 20 << 20
+	// scanKept is how much of a blob stays in memory before what was asked for
+	// last: slices of a gzip stream share the bytes where they meet.
+	scanKept = 1 << 20
 )
+
+// scanBlocks are blocks of which the bytes are no longer needed.
+var scanBlocks = sync.Pool{New: func() any { return new([scanBlock]byte) }}
 
 // A scan is a [blob.Source] over a blob that is read from its beginning to its
 // end, once, and hashed: chunks that are asked for in the order in which they
@@ -30,9 +33,10 @@ type scan struct {
 	err    error // of the stream; nil after a blob that was what its digest says
 
 	mu     sync.Mutex
-	window []byte // the bytes before read
-	read   int64  // from the blob's beginning
-	failed error  // what kept a range from being read
+	window [][]byte // the last blocks that were read
+	start  int64    // of the window, in the blob
+	read   int64    // from the blob's beginning
+	failed error    // what kept a range from being read
 }
 
 // newScan begins to read. The scan must be closed.
@@ -51,7 +55,7 @@ func newScan(ctx context.Context, source blob.Source, digest string) *scan {
 // pump reads the stream to its end.
 func (s *scan) pump(stream io.Reader) error {
 	for {
-		block := make([]byte, scanBlock)
+		block := scanBlocks.Get().(*[scanBlock]byte)[:]
 		n, err := io.ReadFull(stream, block)
 		if n > 0 {
 			select {
@@ -82,9 +86,10 @@ func (s *scan) close() {
 func (s *scan) finish() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.window = nil
+	s.forget(s.read)
 	for block := range s.blocks {
 		s.read += int64(len(block))
+		release(block)
 	}
 	return s.err
 }
@@ -110,8 +115,8 @@ func (s *scan) Size() int64 { return s.source.Size() }
 func (s *scan) ReadRange(ctx context.Context, p []byte, off int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end := off + int64(len(p))
-	for s.read < end {
+	s.forget(off - scanKept)
+	for end := off + int64(len(p)); s.read < end; {
 		block, ok := <-s.blocks
 		if !ok {
 			if s.failed = s.err; s.failed == nil {
@@ -119,20 +124,33 @@ func (s *scan) ReadRange(ctx context.Context, p []byte, off int64) error {
 			}
 			return s.failed
 		}
+		s.window = append(s.window, block)
 		s.read += int64(len(block))
-		if len(s.window)+len(block) > 2*scanKept {
-			s.window = append(s.window[:0], s.window[len(s.window)-scanKept:]...)
-		}
-		s.window = append(s.window, block...)
+		s.forget(off - scanKept)
 	}
-	start := s.read - int64(len(s.window))
-	if off < start {
+	if off < s.start {
 		err := s.source.ReadRange(ctx, p, off)
 		if err != nil {
 			s.failed = err
 		}
 		return err
 	}
-	copy(p, s.window[off-start:])
+	// All blocks but the blob's last are full.
+	for n := off - s.start; len(p) > 0; {
+		copied := copy(p, s.window[n/scanBlock][n%scanBlock:])
+		p, n = p[copied:], n+int64(copied)
+	}
 	return nil
 }
+
+// forget lets go of the blocks that end before an offset.
+func (s *scan) forget(before int64) {
+	for len(s.window) > 0 && s.start+int64(len(s.window[0])) <= before {
+		s.start += int64(len(s.window[0]))
+		release(s.window[0])
+		s.window = s.window[1:]
+	}
+}
+
+// release gives a block back that nobody reads any more.
+func release(block []byte) { scanBlocks.Put((*[scanBlock]byte)(block[:scanBlock])) }

@@ -39,7 +39,7 @@ func checkManifest(ctx context.Context, images Images, _ Options, _ *Counts) Res
 	c.checkLayers()
 	c.checkPresence(ctx)
 	if bootstrap, err := images.bootstrap(ctx); err != nil {
-		c.failed("compare the manifest with the bootstrap", err)
+		c.unreadable("bootstrap", err)
 	} else {
 		c.checkVersion(bootstrap)
 		c.checkDiffIDs(bootstrap)
@@ -64,6 +64,15 @@ func (c *manifestCheck) note(path, format string, args ...any) {
 // failed notes what kept a part of the rule from being completed.
 func (c *manifestCheck) failed(doing string, err error) {
 	c.errs = append(c.errs, fmt.Errorf("%s: %w", doing, err))
+}
+
+// unreadable takes an error for a difference where it is the image's fault.
+func (c *manifestCheck) unreadable(field string, err error) {
+	if isFault(err) {
+		c.differ(pathManifest, field, "readable", err.Error())
+		return
+	}
+	c.failed("compare the manifest with the "+field, err)
 }
 
 // The media types of Nydus configs and bootstrap layers.
@@ -150,7 +159,7 @@ func (c *manifestCheck) checkDiffIDs(b *nydusimage.Bootstrap) {
 	}
 	last, err := b.DiffID()
 	if err != nil {
-		c.failed("compute the bootstrap layer's diff ID", err)
+		c.unreadable("bootstrap", err)
 		return
 	}
 	want = append(want, last.String())

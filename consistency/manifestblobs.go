@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
-	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,36 +23,39 @@ const parallelProbes = 8
 // checkPresence asks for the first byte of each data blob. That the config and
 // the bootstrap layer are there shows when they are read.
 func (c *manifestCheck) checkPresence(ctx context.Context) {
+	target := c.images.Target
+	answers := make([]error, len(target.Layers))
+	probed := make(map[v1.Hash]bool)
 	var group errgroup.Group
 	group.SetLimit(parallelProbes)
-	var mu sync.Mutex
-	probed := make(map[v1.Hash]bool)
-	for i := range c.images.Target.Layers {
-		layer := &c.images.Target.Layers[i]
+	for i := range target.Layers {
+		layer := &target.Layers[i]
 		if probed[layer.Digest] {
 			continue
 		}
 		probed[layer.Digest] = true
 		group.Go(func() error {
-			err := blob.Probe(ctx, layer.Source)
-			if err == nil {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			field := fmt.Sprintf("layers[%d]", i)
-			switch {
-			case errors.Is(err, blob.ErrMissing):
-				c.differ(pathManifest, field, layer.Digest.String(), "missing: "+err.Error())
-			case errors.Is(err, blob.ErrSize):
-				c.differ(pathManifest, field+".size", strconv.FormatInt(layer.Size, 10), err.Error())
-			default:
-				c.failed(fmt.Sprintf("ask for layer %d, blob %s", i, layer.Digest), err)
-			}
+			answers[i] = blob.Probe(ctx, layer.Source)
 			return nil
 		})
 	}
-	_ = group.Wait() // each failure is noted where it belongs
+	_ = group.Wait() // the answers are looked at below
+	for i, err := range answers {
+		c.present(fmt.Sprintf("layers[%d]", i), target.Layers[i].Descriptor, err)
+	}
+}
+
+// present takes the answer to the question whether a blob is there.
+func (c *manifestCheck) present(field string, d v1.Descriptor, err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, blob.ErrMissing):
+		c.differ(pathManifest, field, d.Digest.String(), "missing: "+err.Error())
+	case errors.Is(err, blob.ErrSize):
+		c.differ(pathManifest, field+".size", strconv.FormatInt(d.Size, 10), err.Error())
+	default:
+		c.failed(fmt.Sprintf("ask for blob %s", d.Digest), err)
+	}
 }
 
 // checkBlobTable compares the bootstrap's blob table with the manifest's layers,
@@ -71,18 +74,14 @@ func (c *manifestCheck) checkBlobTable(ctx context.Context, b *nydusimage.Bootst
 			c.note(pathManifest, "%s: the data lies in a backend outside of the registry", field)
 			continue
 		}
-		index := -1
-		for n := range target.Layers {
-			if carries(&target.Layers[n], entry) {
-				named[n] = true
-				if index < 0 {
-					index = n
-				}
-			}
-		}
+		carries := func(l nydusimage.Layer) bool { return l.BlobID() == entry.ID }
+		index := slices.IndexFunc(target.Layers, carries)
 		if index < 0 {
 			c.differ(pathManifest, field+".blob_id", "a layer of the manifest", entry.ID)
 			continue
+		}
+		for n := range target.Layers { // layers of the same content have one blob
+			named[n] = named[n] || carries(target.Layers[n])
 		}
 		c.checkEntry(ctx, field, entry, &target.Layers[index])
 	}
@@ -93,21 +92,12 @@ func (c *manifestCheck) checkBlobTable(ctx context.Context, b *nydusimage.Bootst
 	}
 }
 
-// carries says whether a layer is the blob that an entry of the blob table names:
-// by its own digest or, where it only indexes an OCI layer (zran), by that one's.
-func carries(layer *nydusimage.Layer, entry *rafs.Blob) bool {
-	if ref, ok := layer.Annotations[nydusimage.AnnotationRef]; ok && entry.Features&rafs.BlobSeparate != 0 {
-		return ref == "sha256:"+entry.ID
-	}
-	return layer.BlobID() == entry.ID
-}
-
 // checkEntry compares sizes and digests of an entry of the blob table with its
 // layer.
 func (c *manifestCheck) checkEntry(ctx context.Context, field string, entry *rafs.Blob, layer *nydusimage.Layer) {
 	size := uint64(layer.Size)
-	if entry.Features&rafs.BlobSeparate != 0 {
-		c.checkReference(field, entry, layer)
+	if layer.Ref != (v1.Hash{}) {
+		c.checkReference(ctx, field, entry, layer)
 	} else if entry.CompressedSize > size {
 		c.differ(pathManifest, field+".compressed_size", fmt.Sprintf("at most the layer's %d", size), fmt.Sprint(entry.CompressedSize))
 	}
@@ -115,11 +105,16 @@ func (c *manifestCheck) checkEntry(ctx context.Context, field string, entry *raf
 		c.differ(pathManifest, field+".ci_offset", fmt.Sprintf("blob.meta within the layer's %d bytes", size),
 			fmt.Sprintf("%d bytes at %d", entry.Meta.CompressedSize, entry.Meta.Offset))
 	}
-	if entry.TOCSize == 0 && entry.TOCDigest == [32]byte{} {
-		return // converters commonly leave both out
+	if entry.TOCSize != 0 || entry.TOCDigest != [32]byte{} { // converters commonly leave both out
+		c.checkTOC(ctx, field, entry, layer)
 	}
+}
+
+// checkTOC compares an entry with the table of contents in the blob's tail.
+func (c *manifestCheck) checkTOC(ctx context.Context, field string, entry *rafs.Blob, layer *nydusimage.Layer) {
 	toc, err := blob.ReadTOC(ctx, layer.Source)
 	switch {
+	case errors.Is(err, blob.ErrMissing), errors.Is(err, blob.ErrSize): // which checkPresence reports
 	case errors.Is(err, blob.ErrNoTOC), errors.Is(err, rafs.ErrCorrupt):
 		c.differ(pathManifest, field+".blob_toc_digest", fmt.Sprintf("%x", entry.TOCDigest), err.Error())
 	case err != nil:
@@ -128,34 +123,29 @@ func (c *manifestCheck) checkEntry(ctx context.Context, field string, entry *raf
 		if entry.TOCSize != 0 && int64(entry.TOCSize) != toc.Size {
 			c.differ(pathManifest, field+".blob_toc_size", fmt.Sprint(toc.Size), fmt.Sprint(entry.TOCSize))
 		}
-		if entry.TOCDigest != [32]byte{} && entry.TOCDigest != toc.Digest {
+		if entry.TOCDigest != [32]byte{} && !toc.Is(entry.TOCDigest) {
 			c.differ(pathManifest, field+".blob_toc_digest", fmt.Sprintf("%x", toc.Digest), fmt.Sprintf("%x", entry.TOCDigest))
 		}
 	}
 }
 
 // checkReference checks an entry whose data lies in a layer of the OCI image: it
-// names the blob that indexes it, and the source has that layer.
-func (c *manifestCheck) checkReference(field string, entry *rafs.Blob, layer *nydusimage.Layer) {
-	if entry.Features&rafs.BlobEncrypted == 0 { // else these bytes are the key
-		if got := fmt.Sprintf("%x", entry.MetaDigest); entry.MetaDigest != [32]byte{} && got != layer.BlobID() {
-			c.differ(pathManifest, field+".blob_meta_digest", layer.BlobID(), got)
-		}
-		if entry.MetaSize != 0 && entry.MetaSize != uint64(layer.Size) {
-			c.differ(pathManifest, field+".blob_meta_size", fmt.Sprint(layer.Size), fmt.Sprint(entry.MetaSize))
-		}
+// names the blob that indexes that layer, the repository has it, and so has the
+// source.
+func (c *manifestCheck) checkReference(ctx context.Context, field string, entry *rafs.Blob, layer *nydusimage.Layer) {
+	if got := fmt.Sprintf("%x", entry.MetaDigest); entry.MetaDigest != [32]byte{} && got != layer.Digest.Hex {
+		c.differ(pathManifest, field+".blob_meta_digest", layer.Digest.Hex, got)
 	}
-	source := c.images.Source
-	if source == nil {
-		return
+	if entry.MetaSize != 0 && entry.MetaSize != uint64(layer.Size) {
+		c.differ(pathManifest, field+".blob_meta_size", fmt.Sprint(layer.Size), fmt.Sprint(entry.MetaSize))
 	}
-	for _, d := range source.Manifest.Layers {
-		if strings.EqualFold(d.Digest.Hex, entry.ID) {
-			if entry.CompressedSize != uint64(d.Size) {
-				c.differ(pathManifest, field+".compressed_size", fmt.Sprint(d.Size), fmt.Sprint(entry.CompressedSize))
-			}
-			return
-		}
+	d := v1.Descriptor{Digest: layer.Ref, Size: int64(min(entry.CompressedSize, math.MaxInt64))}
+	data, err := c.images.Target.Data(layer, d.Size)
+	if err == nil {
+		err = blob.Probe(ctx, data)
 	}
-	c.differ(pathManifest, field+".blob_id", "a layer of the OCI image", entry.ID)
+	c.present(field+".blob_id", d, err)
+	if source := c.images.Source; source != nil && !slices.ContainsFunc(source.Manifest.Layers, func(l v1.Descriptor) bool { return l.Digest == layer.Ref }) {
+		c.differ(pathManifest, field+".blob_id", "a layer of the OCI image", entry.ID)
+	}
 }

@@ -3,6 +3,7 @@ package consistency
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -67,12 +68,12 @@ func (n *ociNode) child(name string) *ociNode {
 	return nil
 }
 
-// put sets a name's node.
+// put sets a name's node. The name is copied: it may be a part of a longer one.
 func (n *ociNode) put(name string, child *ociNode) {
 	if n.children == nil {
 		n.children = make(map[string]*ociNode)
 	}
-	n.children[name] = child
+	n.children[strings.Clone(name)] = child
 }
 
 // impliedDirectory is one that no entry names.

@@ -174,11 +174,11 @@ func FuzzApply(f *testing.F) {
 	f.Add(tarOf(f, directory("d"), file("d/a"), symlink("l", "d"), file("l/b"), link("h", "d/a")),
 		tarOf(f, file("d/.wh.a"), file(".wh..wh..opq"), link("h2", "h"), file("l/x")))
 	f.Add(tarOf(f, symlink("a", "../b/../c"), file("a/b"), file("a")), tarOf(f, directory("."), symlink("x", "/"), file("x/y")))
+	sizes := make(map[int64]struct{})
+	for size := range int64(1 << 12) {
+		sizes[size] = struct{}{} // a sparse file of any size takes any time
+	}
 	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		sizes := make(map[int64]struct{})
-		for size := range int64(1 << 16) {
-			sizes[size] = struct{}{} // a sparse file of any size takes any time
-		}
 		p := &plan{uniform: &cut{size: 4096, digester: rafs.Blake3}, sizes: sizes}
 		tree := &ociTree{root: impliedDirectory()}
 		b := newBudget(16 << 20)

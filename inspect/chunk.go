@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -138,12 +139,12 @@ func (s *Session) chunkByPlace(ctx context.Context, c *Call, blobText, offsetTex
 			return chunk.Blob == index && within(chunk.UncompressedOffset, chunk.UncompressedSize)
 		}, nil
 	}
-	if s.tree.Blobs()[index].Features&(rafs.BlobBatch|rafs.BlobZran) == 0 {
+	if !blob.NeedsMeta(s.tree.Blobs()[index]) {
 		return func(chunk *rafs.Chunk) bool {
 			return chunk.Blob == index && within(chunk.CompressedOffset, chunk.CompressedSize)
 		}, nil
 	}
-	table, err := s.table(ctx, index, true)
+	table, err := s.table(ctx, index)
 	if err != nil {
 		return nil, err
 	}

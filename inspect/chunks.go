@@ -16,14 +16,14 @@ type Chunk struct {
 	Index     uint32 `json:"index"` // in the blob's own table of chunks
 	// FileOffset is there for a chunk of one file.
 	FileOffset *int64 `json:"file_offset,omitempty"`
-	// CompressedOffset and CompressedSize are missing where only blob.meta, which
-	// has not been fetched, locates the chunk. In a batch they are the batch's
-	// offset, and 0.
+	// CompressedOffset and CompressedSize are missing where only blob.meta locates the
+	// chunk, and that is not there. In a batch they are the batch's offset, and 0.
 	CompressedOffset   *uint64 `json:"compressed_offset,omitempty"`
 	CompressedSize     *uint32 `json:"compressed_size,omitempty"`
 	UncompressedOffset uint64  `json:"uncompressed_offset"`
 	UncompressedSize   uint32  `json:"uncompressed_size"`
-	// Compressed, Encrypted and Batch are the chunk's flags.
+	// Compressed, Encrypted and Batch are the chunk's flags, those of blob.meta where
+	// that locates it: the bootstrap does not know of batches.
 	Compressed bool `json:"compressed"`
 	Encrypted  bool `json:"encrypted,omitempty"`
 	Batch      bool `json:"batch,omitempty"`
@@ -54,34 +54,23 @@ func (s *Session) newChunk(ctx context.Context, layer int, tree *rafs.Tree, c *r
 	if c.Flags&rafs.ChunkHasCRC32 != 0 {
 		chunk.CRC32C = fmt.Sprintf("%08x", c.CRC32)
 	}
-	at, err := s.place(ctx, tree, c)
-	if err == nil && at != nil {
-		chunk.CompressedOffset, chunk.CompressedSize = &at.offset, &at.size
+	if !blob.NeedsMeta(b) {
+		chunk.CompressedOffset, chunk.CompressedSize = &c.CompressedOffset, &c.CompressedSize
+		return chunk, nil
 	}
-	return chunk, err
-}
-
-// A place is where a chunk is stored in its blob.
-type place struct {
-	offset uint64
-	size   uint32
-}
-
-// place returns where a chunk is stored, nil where nothing that is here says it.
-func (s *Session) place(ctx context.Context, tree *rafs.Tree, c *rafs.Chunk) (*place, error) {
-	b := tree.Blobs()[c.Blob]
-	if b.Features&(rafs.BlobBatch|rafs.BlobZran) == 0 {
-		return &place{c.CompressedOffset, c.CompressedSize}, nil
+	if layer > 0 {
+		return chunk, nil
 	}
-	if tree != s.tree {
-		return nil, nil
-	}
-	table, err := s.table(ctx, c.Blob, false)
+	table, err := s.table(ctx, c.Blob)
 	if err != nil || table == nil || int64(c.Index) >= int64(table.Len()) {
-		return nil, err
+		return chunk, err
 	}
 	m := table.Chunk(int(c.Index))
-	return &place{m.CompressedOffset, m.CompressedSize}, nil
+	chunk.CompressedOffset, chunk.CompressedSize = &m.CompressedOffset, &m.CompressedSize
+	chunk.Compressed = m.Flags&blob.MetaCompressed != 0
+	chunk.Encrypted = m.Flags&blob.MetaEncrypted != 0
+	chunk.Batch = m.Flags&blob.MetaBatch != 0
+	return chunk, nil
 }
 
 // offsetText shows where a chunk is stored.

@@ -168,9 +168,9 @@ func (s *Session) layerOf(id string) int {
 }
 
 // table returns blob.meta of a blob in which only that locates chunks: that of
-// the bootstrap layer, which has been fetched, or with fetch that of the blob
-// itself. It is nil without either.
-func (s *Session) table(ctx context.Context, index int, fetch bool) (*blob.Meta, error) {
+// the bootstrap layer, which has been fetched, or else that of the blob itself. It
+// is nil for a blob that needs none, and where there is none.
+func (s *Session) table(ctx context.Context, index int) (*blob.Meta, error) {
 	b := s.tree.Blobs()[index]
 	if !blob.NeedsMeta(b) || !blob.HasMeta(b) {
 		return nil, nil
@@ -179,12 +179,12 @@ func (s *Session) table(ctx context.Context, index int, fetch bool) (*blob.Meta,
 		return table, nil
 	}
 	var table *blob.Meta
-	if file, ok := s.metaFile(b.ID); ok {
+	if file, ok := s.metaFile(b.ID); ok && (b.Cipher == rafs.CipherNone || blob.MetaIsPlain(file)) {
 		var err error
 		if table, err = blob.ParseMeta(file, b); err != nil {
 			return nil, fmt.Errorf("blob %s in the bootstrap layer: %w", b.ID, err)
 		}
-	} else if layer := s.layerOf(b.ID); layer > 0 && fetch {
+	} else if layer := s.layerOf(b.ID); layer > 0 {
 		tail, err := s.tail(ctx, layer)
 		if err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -50,6 +51,9 @@ func openLayout(t testing.TB, path string) *image {
 
 // versions are the versions of RAFS.
 var versions = []string{"5", "6"}
+
+// text10 spells a number.
+func text10(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // ask runs a command, given as words, and returns its text and its document.
 func ask(ctx context.Context, s *inspect.Session, words ...string) (text, document string, err error) {

@@ -19,6 +19,13 @@ const (
 	// Of manifests and bootstrap layers: the version of RAFS, "5" or "6".
 	AnnotationFSVersion = "containerd.io/snapshot/nydus-fs-version"
 
+	// Of bootstrap layers: the blob that nydusify optimize added, and the list of
+	// those that nydusify commit did.
+	AnnotationPrefetchBlob = "containerd.io/snapshot/nydus-separated-blob-with-prefetch-files"
+	AnnotationCommitBlobs  = "containerd.io/snapshot/nydus-commit-blobs"
+	// Of manifests: the version of nydus-image that built the image.
+	AnnotationBuilder = "containerd.io/snapshot/nydus-builder-version"
+
 	// Of manifests: what the image says that it was made from.
 	AnnotationSourceDigest    = "containerd.io/snapshot/nydus-source-digest"
 	AnnotationSourceReference = "containerd.io/snapshot/nydus-source-reference"

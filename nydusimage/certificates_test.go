@@ -11,7 +11,6 @@ import (
 	"io"
 	"log"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -139,4 +138,4 @@ func TestHostCertificatesErrors(t *testing.T) {
 	}
 }
 
-func copyAll(to, from net.Conn) { _, _ = io.Copy(to, from) }
+func copyAll(to io.Writer, from io.Reader) { _, _ = io.Copy(to, from) }

@@ -33,18 +33,29 @@ func sourceConfig(raw []byte, layers int) (_ *v1.ConfigFile, diffIDs []v1.Hash, 
 	return config, diffIDs, nil
 }
 
-// createdBy returns the commands that made the layers, spelled as Trivy does;
+// CreatedBy returns the commands that made the layers, spelled as Trivy does;
 // nil where the history does not have one for each.
-func createdBy(config *v1.ConfigFile, layers int) []string {
+func CreatedBy(history []v1.History, layers int) []string {
+	if HistoryLayers(history) != layers {
+		return nil
+	}
 	var commands []string
-	for _, h := range config.History {
+	for _, h := range history {
 		if !h.EmptyLayer {
 			command := strings.TrimPrefix(h.CreatedBy, "/bin/sh -c ")
 			commands = append(commands, strings.TrimPrefix(command, "#(nop) "))
 		}
 	}
-	if len(commands) != layers {
-		return nil
-	}
 	return commands
+}
+
+// HistoryLayers is how many layers a history tells of.
+func HistoryLayers(history []v1.History) int {
+	layers := 0
+	for _, h := range history {
+		if !h.EmptyLayer {
+			layers++
+		}
+	}
+	return layers
 }

@@ -114,7 +114,9 @@ type Layer struct {
 	// DiffID is what the config says of it.
 	DiffID string
 	// CreatedBy is the command that made it, by the image's history; "" where
-	// the history does not map one to one to the layers.
+	// the history does not map one to one to the layers. The order of layers,
+	// which it goes by, is not always that of the manifest: package nydusmount
+	// tells.
 	CreatedBy string
 	// Ref is the digest of the OCI layer in which the data lies, of a layer that
 	// only has an index to it (zran); else zero.
@@ -127,11 +129,14 @@ type Layer struct {
 // data: the digest without algorithm, that of the OCI layer where the data lies
 // there.
 func (l *Layer) BlobID() string {
-	if l.Ref != (v1.Hash{}) {
+	if l.Refers() {
 		return l.Ref.Hex
 	}
 	return l.Digest.Hex
 }
+
+// Refers says whether the layer's data lies in an OCI layer: see [Layer.Ref].
+func (l *Layer) Refers() bool { return l.Ref != v1.Hash{} }
 
 // A NotNydusError says that a reference is an image, but not a Nydus image.
 type NotNydusError struct {
@@ -243,7 +248,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 		return fmt.Errorf("config %s: %w", manifest.Config.Digest, err)
 	}
 	i.Config = config
-	created := createdBy(config, len(data))
+	created := CreatedBy(config.History, len(data))
 	for n, d := range data {
 		source, err := i.store.blob(d)
 		if err != nil {

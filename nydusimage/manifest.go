@@ -2,11 +2,8 @@ package nydusimage
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -113,84 +110,4 @@ func splitLayers(manifest *v1.Manifest) (data []v1.Descriptor, bootstrap v1.Desc
 		}
 	}
 	return manifest.Layers[:last], manifest.Layers[last], nil
-}
-
-// A preference says which manifest of a platform is taken from an index that
-// has both.
-type preference bool
-
-const (
-	preferNydus preference = true
-	preferOCI   preference = false
-)
-
-// selectManifest returns doc if it is a manifest; from an index the manifest of
-// the platform that is preferred or, where there is none, its other one.
-func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options, prefer preference) (*document, error) {
-	if !doc.MediaType.IsIndex() {
-		return doc, nil
-	}
-	index, err := v1.ParseIndexManifest(bytes.NewReader(doc.raw))
-	if err != nil {
-		return nil, fmt.Errorf("index %s: %w: %w", doc.Digest, ErrInvalid, err)
-	}
-	want := v1.Platform{OS: "linux", Architecture: "amd64"}
-	if o.Platform != nil {
-		want = *o.Platform
-	}
-	var nydus, other *v1.Descriptor
-	var there []string
-	for n := range index.Manifests {
-		d := &index.Manifests[n]
-		if !d.MediaType.IsImage() || d.Platform == nil || d.Platform.Architecture == "unknown" {
-			continue // nested indexes, attestations
-		}
-		if platform := d.Platform.String(); !slices.Contains(there, platform) {
-			there = append(there, platform)
-		}
-		if !satisfies(*d.Platform, want) {
-			continue
-		}
-		marked := d.ArtifactType == artifactTypeNydus
-		for _, feature := range d.Platform.OSFeatures {
-			marked = marked || feature == featureNydus
-		}
-		switch {
-		case marked && nydus == nil:
-			nydus = d
-		case !marked && other == nil:
-			other = d
-		}
-	}
-	switch {
-	case nydus != nil && other != nil && prefer == preferOCI:
-		return where.child(ctx, *other)
-	case nydus != nil && other != nil:
-		o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
-			target, other.Platform, nydus.Digest, other.Digest)
-		return where.child(ctx, *nydus)
-	case nydus != nil:
-		return where.child(ctx, *nydus)
-	case other != nil:
-		return where.child(ctx, *other)
-	}
-	return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(want), strings.Join(there, ", "), ErrPlatform)
-}
-
-// spell writes a platform also where any OS will do.
-func spell(p v1.Platform) string {
-	if p.OS == "" {
-		p.OS = "*"
-	}
-	return p.String()
-}
-
-// satisfies says whether an image's platform is the wanted one. What is not
-// asked for, a variant or any OS, is not compared; nor are os.features, which
-// old converters use to mark Nydus images.
-func satisfies(have, want v1.Platform) bool {
-	return (want.OS == "" || have.OS == want.OS) &&
-		have.Architecture == want.Architecture &&
-		(want.Variant == "" || have.Variant == want.Variant) &&
-		(want.OSVersion == "" || have.OSVersion == want.OSVersion)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -72,7 +73,7 @@ func (i *OCI) read(ctx context.Context, doc *document, target string) error {
 	if i.Config, err = v1.ParseConfigFile(bytes.NewReader(i.RawConfig)); err != nil {
 		return fmt.Errorf("config %s: %w: %w", manifest.Config.Digest, ErrInvalid, err)
 	}
-	created := createdBy(i.Config, len(manifest.Layers))
+	created := CreatedBy(i.Config.History, len(manifest.Layers))
 	for n, d := range manifest.Layers {
 		source, err := i.store.blob(d)
 		if err != nil {
@@ -91,21 +92,30 @@ func (i *OCI) read(ctx context.Context, doc *document, target string) error {
 	return nil
 }
 
-// closers are what an image holds open.
-type closers []io.Closer
+// closers are what an image holds open. They are safe for concurrent use.
+type closers struct {
+	mu   sync.Mutex
+	list []io.Closer
+}
 
 // add takes a source that has to be closed; others it leaves out.
 func (c *closers) add(source any) {
-	if closer, ok := source.(io.Closer); ok {
-		*c = append(*c, closer)
+	closer, ok := source.(io.Closer)
+	if !ok {
+		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, closer)
 }
 
 func (c *closers) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var errs []error
-	for _, closer := range *c {
+	for _, closer := range c.list {
 		errs = append(errs, closer.Close())
 	}
-	*c = nil
+	c.list = nil
 	return errors.Join(errs...)
 }

@@ -131,12 +131,13 @@ func tunnel(w http.ResponseWriter, to string) {
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-	client, _, err := http.NewResponseController(w).Hijack()
+	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		backend.Close()
 		return
 	}
-	go func() { defer backend.Close(); copyAll(backend, client) }()
+	// The server may have read some of what the client sent first.
+	go func() { defer backend.Close(); copyAll(backend, buffered) }()
 	defer client.Close()
 	copyAll(client, backend)
 }

@@ -22,10 +22,10 @@ func Platforms(ctx context.Context, target string, o Options) ([]v1.Platform, er
 	}
 	var platforms []v1.Platform
 	for _, d := range index.Manifests {
-		if !d.MediaType.IsImage() || d.Platform == nil || d.Platform.Architecture == "unknown" {
+		p := platformOf(&d)
+		if !d.MediaType.IsImage() || p.Architecture == "unknown" {
 			continue // nested indexes, attestations
 		}
-		p := *d.Platform
 		p.OSFeatures = nil // old converters mark Nydus images there
 		if !slices.ContainsFunc(platforms, p.Equals) {
 			platforms = append(platforms, p)

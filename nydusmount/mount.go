@@ -82,6 +82,9 @@ type Mount struct {
 	// Layers are the trees of the image's layers, bottom first. The manifest
 	// does not vouch for them. nil stands for a layer whose blob carries none.
 	Layers []*View
+	// Ordered says whether Image.Layers is known to be in the order in which the
+	// layers were put onto each other, so that the image's history can tell them.
+	Ordered bool
 	// NoLayers says why Layers holds nil only, where that is not for the blobs.
 	NoLayers string
 	// Warnings are what a person should know of the image, a sentence each.
@@ -89,8 +92,10 @@ type Mount struct {
 	// Verified says how far the bytes of Merged's files are verified.
 	Verified Verification
 
-	reader *blob.Reader // nil with nydusd
-	daemon *Daemon      // nil without nydusd
+	layers []nydusimage.Layer // see ImageLayers
+	stores []bool             // which of the layers are stores; nil with nydusd
+	reader *blob.Reader       // nil with nydusd
+	daemon *Daemon            // nil without nydusd
 }
 
 // Stats says what reading the image in this process has cost so far.

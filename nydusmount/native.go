@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
@@ -54,6 +53,8 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		Layers:   make([]*View, len(image.Layers)),
 		Warnings: keyWarnings(image, bootstrap.Tree, tails),
 		Verified: Verified,
+		Ordered:  inOrder(image, bootstrap),
+		stores:   stores(image, bootstrap.Tree, tails),
 		reader:   blob.NewReader(sources),
 	}
 	if len(image.Layers) == 0 {
@@ -119,14 +120,13 @@ func dataSources(image *nydusimage.Image, tails []*Tail) (map[string]blob.Source
 		}
 		layer, table := &image.Layers[i], tail.Table
 		separate := table != nil && table.Features&rafs.BlobSeparate != 0
-		refers := layer.Ref != v1.Hash{}
 		var err error
 		switch {
-		case separate && refers:
+		case separate && layer.Refers():
 			sources[layer.BlobID()], err = referredData(image, layer, table)
-		case table != nil && separate != refers:
+		case table != nil && separate != layer.Refers():
 			err = fmt.Errorf("manifest and bootstrap contradict each other in whether its data lies in an OCI layer: %w", nydusimage.ErrInvalid)
-		case !refers:
+		case !layer.Refers():
 			sources[layer.BlobID()] = layer.Source
 		}
 		if err != nil {

@@ -72,7 +72,7 @@ func parseTail(ctx context.Context, layer *nydusimage.Layer, source blob.Source,
 		return nil, err
 	}
 	if tail.TOC != nil {
-		if b != nil && b.TOCDigest != [32]byte{} && b.TOCDigest != tail.TOC.Digest {
+		if b != nil && b.TOCDigest != [32]byte{} && !tail.TOC.Is(b.TOCDigest) {
 			return nil, fmt.Errorf("the table of contents hashes to %x, the bootstrap says %x: %w", tail.TOC.Digest, b.TOCDigest, blob.ErrDigest)
 		}
 		if tail.Tree, err = layerTree(ctx, tail.TOC, source); err != nil {

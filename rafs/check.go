@@ -65,7 +65,7 @@ type formatCheck interface {
 	tables()
 	// inode checks an inode, when its first name is visited.
 	inode(path string, i Inode)
-	// chunks checks the chunk list of a regular file that is not empty.
+	// chunks checks the chunk list of a regular file.
 	chunks(path string, i Inode)
 	// finish checks what takes the whole tree.
 	finish()
@@ -129,7 +129,7 @@ func (c *checker) visit(path string, i Inode, first bool) {
 	}
 	c.checkInode(path, i)
 	c.format.inode(path, i)
-	if i.IsRegular() && i.Size > 0 {
+	if i.IsRegular() {
 		c.format.chunks(path, i)
 	}
 }
@@ -143,7 +143,7 @@ func (c *checker) flush() {
 	}
 	again := newSurvey(c.tree, func(Problem) {})
 	again.visit = func(path string, i Inode, first bool) {
-		if !first || !i.IsRegular() || i.Size == 0 {
+		if !first || !i.IsRegular() {
 			return
 		}
 		c.format.records(i, func(at uint64) {

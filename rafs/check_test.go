@@ -37,6 +37,17 @@ func TestCheckSamples(t *testing.T) {
 	}
 }
 
+// TestCheckWrongBlob: in this sample, made by nydus-image create
+// --parent-bootstrap, chunks of the new blob are said to lie in the first, so that
+// nydusd serves other files' bytes. Each file is named that the metadata alone
+// shows to be wrong.
+func TestCheckWrongBlob(t *testing.T) {
+	all := found(problemsOf(load(t, "nmaster-parent/bootstrap")))
+	for _, want := range []string{"big: chunk 0", "big: chunk 1", "big.copy: chunk 0", "etc/os-release: chunk 0", "shared1: chunk 0"} {
+		require.Contains(t, all, want)
+	}
+}
+
 // found lists problems as "path: field".
 func found(problems []rafs.Problem) []string {
 	var list []string
@@ -266,6 +277,7 @@ func TestCheckV5(t *testing.T) {
 		{"data/chunks: chunk 5", inode("chunks", func(r []byte) { r[64]-- })},
 		{"data/chunks: chunk 2", inode("chunks", func(r []byte) { r[128+8+160+64+1]++ })},
 		{"data/chunks: chunk 2", inode("chunks", func(r []byte) { r[128+8+160+32]++ })},
+		{"data/empty: chunk 0", inode("empty", func(r []byte) { r[96]++ })},
 		{"links/chain: size", inode("chain", func(r []byte) { r[64]++ })},
 		{"links/chain: target", inode("chain", func(r []byte) { r[102] = 0 })},
 		{"data: inode", inode("data", func(r []byte) { le.PutUint32(r[92:], 1<<31) })},
@@ -374,7 +386,8 @@ func TestCheckSharedData(t *testing.T) {
 	requireProblem(t, b, "many: data blocks")
 }
 
-// FuzzCheck: on any bytes Check ends, does not panic and says the same twice.
+// FuzzCheck: on any bytes Check ends, does not panic and says the same twice. As
+// FuzzOpen it wants -fuzzminimizetime 1x.
 func FuzzCheck(f *testing.F) {
 	for _, sample := range []string{"nmaster-merge-v6/bootstrap", "nmaster-parent/bootstrap", "nm-sn-enc/bootstrap", "layers/layer3", "layers/layer4"} {
 		f.Add(load(f, sample))

@@ -62,6 +62,9 @@ func (t *v6TableCheck) find(address v6ChunkAddress) (record uint32, ok bool) {
 
 // chunks implements [formatCheck].
 func (f *v6Check) chunks(path string, i Inode) {
+	if i.Size == 0 {
+		return // it has no list
+	}
 	n, list, err := f.addresses(i.node)
 	if err != nil {
 		f.c.unreadable(path, "chunks", err)
@@ -124,6 +127,9 @@ func (f *v6) addresses(node uint64) (v6Inode, []byte, error) {
 
 // records implements [formatCheck].
 func (f *v6Check) records(i Inode, yield func(at uint64)) {
+	if i.Size == 0 {
+		return
+	}
 	_, list, err := f.addresses(i.node)
 	if err != nil {
 		return

@@ -229,6 +229,26 @@ func TestCheckTable(t *testing.T) {
 	assert.NotContains(t, on("TERM=xterm", "NO_COLOR=1"), "\x1b")
 }
 
+// TestCheckProgress looks at a terminal, where the check shows how far it is.
+func TestCheckProgress(t *testing.T) {
+	registry := testregistry.Start(t)
+	oci, nydus := checkPair(t, registry, testimage.ConvertOptions{})
+	report := filepath.Join(t.TempDir(), "report")
+	on := func(flags ...string) string {
+		command := slices.Concat([]string{built(t, "trivy-nydus"), "check", "--output", report, "--cache-dir", t.TempDir(), oci, nydus}, flags)
+		output, err := exec.Command("script", "--quiet", "--return", "--command", strings.Join(command, " "), "/dev/null").Output()
+		require.NoError(t, err, "%s", output)
+		return string(output)
+	}
+	assert.Regexp(t, `\d+.* / \d+.*B`, on())
+	assert.Empty(t, on("--quiet"))
+	assert.NotContains(t, on("--no-progress"), " / ")
+	data, err := os.ReadFile(report)
+	require.NoError(t, err)
+	assert.Contains(t, string(data), "equal; blob data not read")
+	assert.NotContains(t, string(data), "\x1b", "a file is no terminal")
+}
+
 func TestCheckLimit(t *testing.T) {
 	registry := testregistry.Start(t)
 	oci, nydus := checkPair(t, registry, testimage.ConvertOptions{}, func(s *testimage.Spec) {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -53,7 +52,7 @@ func TestCheckMissingBlob(t *testing.T) {
 	})
 	for _, depth := range []string{"digest", "full"} {
 		r := runCheck(t, "--data", depth, oci, nydus)
-		assert.Contains(t, []int{1, 2}, r.code, "%s\n%s", r.stdout, r.stderr)
+		assert.Equal(t, 1, r.code, "%s\n%s", r.stdout, r.stderr)
 		assert.Contains(t, r.stdout, "! layers[0]")
 	}
 }
@@ -196,11 +195,10 @@ func stalled(t *testing.T) (oci, nydus string, asked <-chan struct{}) {
 }
 
 func TestCheckInterrupt(t *testing.T) {
-	oci, nydus, asked := stalled(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		oci, nydus, asked := stalled(t)
 		process := start(t, "trivy-nydus", "check", "--cache-dir", t.TempDir(), oci, nydus)
 		<-asked
-		time.Sleep(100 * time.Millisecond) // the second process has to get there, too
 		require.NoError(t, process.Process.Signal(signal))
 		r := process.wait(t)
 		assert.Equal(t, 130, r.code, r.stderr)

@@ -20,9 +20,10 @@ import (
 // scanners.
 func TestNothingIsFetchedTwice(t *testing.T) {
 	registry := testregistry.Start(t)
-	publish(t, registry, testimage.DebianApp(t))
+	spec := testimage.DebianApp(t)
+	testimage.Push(t, publish(t, registry, spec)+":zran", testimage.Convert(t, testimage.BuildOCI(t, spec), testimage.ConvertOptions{OCIRef: true}))
 	proxy := testregistry.CountingProxy(t, registry.Host())
-	for _, tag := range []string{"v5", "v6"} {
+	for _, tag := range []string{"v5", "v6", "zran"} {
 		t.Run(tag, func(t *testing.T) {
 			proxy.Reset()
 			evidence := filepath.Join(t.TempDir(), "evidence.json")

@@ -118,7 +118,7 @@ func Convert(t testing.TB, oci v1.Image, options ConvertOptions) *Nydus {
 	}
 	parts := append(diffIDs(config), NydusVersion, o.FSVersion, o.Compressor, o.Digester, fmt.Sprint(o.ChunkSize))
 	if o.OCIRef || o.NydusImage != "" {
-		parts = append(parts, source.String(), o.NydusImage, fmt.Sprint(o.OCIRef, o.BatchSize, o.Encrypt))
+		parts = append(parts, source.String(), o.NydusImage, fmt.Sprint("2", o.OCIRef, o.BatchSize, o.Encrypt))
 	}
 	dir := cached(t, "nydus", cacheKey(parts...), func(dir string) error {
 		program := o.NydusImage

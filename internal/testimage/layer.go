@@ -8,14 +8,16 @@ import (
 	"strings"
 )
 
-// WithParents returns the layer with a directory entry (mode 0755, root's) before every file whose parents it lacks.
+// WithParents returns the layer with all parents of a file before it: the directory's own entry, if the layer has one, else
+// one with mode 0755 that is root's. (nydus-image 2.2.0 makes v5 bootstraps that it refuses itself of other layers.)
 func (l Layer) WithParents() Layer {
-	have := map[string]bool{".": true}
+	own := map[string]File{}
 	for _, f := range l {
-		if f.Type == Directory {
-			have[f.Path] = true
+		if _, ok := own[f.Path]; f.Type == Directory && !ok {
+			own[f.Path] = f
 		}
 	}
+	have, early := map[string]bool{".": true}, map[string]bool{}
 	out := make(Layer, 0, len(l))
 	var add func(dir string)
 	add = func(dir string) {
@@ -24,10 +26,22 @@ func (l Layer) WithParents() Layer {
 		}
 		have[dir] = true
 		add(path.Dir(dir))
-		out = append(out, Dir(dir))
+		f, ok := own[dir]
+		if !ok {
+			f = Dir(dir)
+		}
+		early[dir] = ok
+		out = append(out, f)
 	}
 	for _, f := range l {
 		add(path.Dir(f.Path))
+		if f.Type == Directory {
+			if early[f.Path] {
+				early[f.Path] = false
+				continue
+			}
+			have[f.Path] = true
+		}
 		out = append(out, f)
 	}
 	return out

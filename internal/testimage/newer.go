@@ -31,7 +31,7 @@ func NewerForms() []string {
 }
 
 // NewerLayout is the path of an OCI layout with the image of Tiny, tag "oci", and with its Nydus twins, tags NewerForms,
-// that a nydus-image after v2.4.4 made (testdata/README.md). The plain one has CRC-32C beside digests, which is new, too.
+// which a newer nydus-image made than that of Tools (testdata/README.md).
 func NewerLayout(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "newer")

@@ -10,8 +10,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// nodeApp is an application from npm with some 300 packages of its own.
-const nodeApp = "verdaccio@5.31.1"
+// nodeApp is an application from npm with some 300 packages.
+const nodeApp = "node-red@3.1.9"
 
 // Node is an application from npm, with all that it depends on, on Debian's Node.
 func Node(t testing.TB) Spec {
@@ -24,7 +24,7 @@ func Node(t testing.TB) Spec {
 			npmInstallLayer(t, nodeApp, "srv/app"),
 		},
 		Config: v1.Config{Env: []string{"PATH=/usr/bin:/bin"}, WorkingDir: "/srv/app", User: "1000:1000",
-			Cmd: []string{"node", "node_modules/.bin/verdaccio"}},
+			Cmd: []string{"node", "node_modules/.bin/node-red"}},
 		EmptyHistory: []v1.History{EmptyHistory("USER 1000:1000"), EmptyHistory(`CMD ["node"]`)},
 	}
 }
@@ -33,7 +33,7 @@ func Node(t testing.TB) Spec {
 func npmInstallLayer(t testing.TB, app, dir string) Layer {
 	t.Helper()
 	kept := cached(t, "npm-install", cacheKey(app), func(dir string) error {
-		_, err := run(dir, "npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", app)
+		_, err := run(dir, "npm", "install", "--loglevel=error", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", app)
 		return err
 	})
 	var out Layer

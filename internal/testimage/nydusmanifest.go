@@ -30,6 +30,9 @@ const (
 	emptyLayerHistoryNote = "Nydus Empty Layer"
 )
 
+// converterVersion is the release of nydusify whose manifests these are; it takes whatever nydus-image there is.
+const converterVersion = "v2.4.4"
+
 // nydusImage makes the manifest and config around the converted layers.
 func nydusImage(n *Nydus, bootstrap *storedLayer, source *v1.ConfigFile, sourceDigest v1.Hash) (v1.Image, error) {
 	config := source.DeepCopy()
@@ -62,7 +65,7 @@ func nydusImage(n *Nydus, bootstrap *storedLayer, source *v1.ConfigFile, sourceD
 		AnnotationSource:    sourceDigest.String(),
 		AnnotationReference: n.Options.SourceReference,
 		AnnotationFSVersion: n.Options.FSVersion,
-		AnnotationBuilder:   "v" + NydusVersion,
+		AnnotationBuilder:   converterVersion,
 	})
 	if err != nil || !n.Options.Referrer {
 		return img, err

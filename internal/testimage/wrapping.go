@@ -94,6 +94,9 @@ func wrap(n *Nydus, w Wrapping) (v1.Image, error) {
 		if w.Docker {
 			m.MediaType = types.DockerManifestSchema2
 		}
+		if m.Annotations == nil {
+			m.Annotations = map[string]string{}
+		}
 		if w.Edit != nil {
 			w.Edit(m)
 		}

@@ -55,7 +55,7 @@ func referArgs(dir string, blobs []convertedBlob) ([]string, error) {
 		"--blob-toc-digests", strings.Join(tocs, ",")}, nil
 }
 
-// tocDigest hashes a blob's table of contents and its tar header.
+// tocDigest hashes a blob's table of contents, without its tar header, as nydus-snapshotter does.
 func tocDigest(blob string) (string, error) {
 	data, err := os.ReadFile(blob)
 	if err != nil {
@@ -65,7 +65,9 @@ func tocDigest(blob string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("table of contents of %s: %w", blob, err)
 	}
-	return fmt.Sprintf("%x", sha256.Sum256(data[int64(len(data))-toc.Size()-512:])), nil
+	digest := sha256.New()
+	_, err = io.Copy(digest, toc)
+	return fmt.Sprintf("%x", digest.Sum(nil)), err
 }
 
 func storeCompressed(l v1.Layer, name string) error {

@@ -1,0 +1,52 @@
+package consistency
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// listed is a filesystem of one node.
+type listed struct{ Node }
+
+func (l listed) Walk(fn func(Node) error) error { return fn(l.Node) }
+
+// TestFields: a node's fields are named and spelled as in differences, so that
+// the two can stand beside each other.
+func TestFields(t *testing.T) {
+	for name, mode := range map[string]uint32{
+		"directory": typeDir, "regular file": typeRegular, "symbolic link": typeSymlink,
+		"character device": typeChar, "block device": typeBlock, "FIFO": typeFIFO, "socket": typeSocket,
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := Node{
+				Path: "x", Mode: mode | 0o4755, UID: 1, GID: 2, Rdev: 3<<32 | 4, Size: 5, MTime: time.Unix(6, 7),
+				Target: "a\nb", Xattrs: map[string][]byte{"user.x": {0, 0xff}}, Links: 8, Inode: 9,
+			}.normalize()
+			got := Node{
+				Path: "x", Mode: mode | 0o644, UID: 11, GID: 12, Rdev: 13<<32 | 14, Size: 15, MTime: time.Unix(16, 17),
+				Target: "c", Xattrs: map[string][]byte{"user.x": []byte("y")}, Links: 18, Inode: 19,
+			}.normalize()
+			differences, err := Compare(listed{want}, listed{got})
+			require.NoError(t, err)
+			found := make(map[string]Difference)
+			for _, d := range differences {
+				found[d.Field] = d
+			}
+			for i, f := range want.Fields() {
+				if f.Name == "type" {
+					assert.Equal(t, name, f.Value)
+					continue
+				}
+				assert.Equal(t, found[f.Name].Want, f.Value, f.Name)
+				assert.Equal(t, found[f.Name].Got, got.Fields()[i].Value, f.Name)
+				delete(found, f.Name)
+			}
+			for field := range found {
+				assert.Contains(t, []string{"symlink", "rdev"}, field, "a field that this type has not")
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package nydusimage
+
+import (
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
+)
+
+// indexOf lists images and indexes, each with the descriptor that is given.
+func indexOf(entries ...mutate.IndexAddendum) v1.ImageIndex {
+	return mutate.AppendManifests(empty.Index, entries...)
+}
+
+func entry(thing mutate.Appendable, platform *v1.Platform) mutate.IndexAddendum {
+	return mutate.IndexAddendum{Add: thing, Descriptor: v1.Descriptor{Platform: platform}}
+}
+
+// TestSelect opens images of indexes as other tools than converters write them.
+func TestSelect(t *testing.T) {
+	host := testregistry.Start(t).Host()
+	amd, arm := &v1.Platform{OS: "linux", Architecture: "amd64"}, &v1.Platform{OS: "linux", Architecture: "arm64"}
+	armV8 := &v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+	oci, ociARM := fixtureOCI(t, "amd64", ""), fixtureOCI(t, "arm64", "")
+	nydus := testimage.Convert(t, oci, testimage.ConvertOptions{})
+	nydusARM := testimage.Convert(t, ociARM, testimage.ConvertOptions{})
+	deep := indexOf(entry(nydus, amd))
+	for range maxNested + 1 {
+		deep = indexOf(entry(deep, nil))
+	}
+	for tag, c := range map[string]struct {
+		index    v1.ImageIndex
+		platform *v1.Platform
+		want     v1.Image // nil: ErrPlatform
+	}{
+		"no-platform":              {indexOf(entry(nydus, nil)), nil, nydus},
+		"no-platform-arm":          {indexOf(entry(nydus, nil)), arm, nil},
+		"no-marks":                 {indexOf(entry(oci, amd), entry(nydus, amd)), nil, nydus},
+		"no-marks-nydus-first":     {indexOf(entry(nydus, amd), entry(oci, amd)), nil, nydus},
+		"nested":                   {indexOf(entry(indexOf(entry(nydus, amd)), nil)), nil, nydus},
+		"nested-platform":          {indexOf(entry(indexOf(entry(nydus, amd)), amd), entry(indexOf(entry(nydusARM, arm)), arm)), arm, nydusARM},
+		"nested-behind-its-own":    {indexOf(entry(indexOf(entry(nydusARM, amd)), nil), entry(nydus, amd)), nil, nydus},
+		"nested-other-platform":    {indexOf(entry(indexOf(entry(nydus, amd)), arm)), nil, nil},
+		"variant-of-index":         {indexOf(entry(nydusARM, armV8)), arm, nydusARM},
+		"variant-asked-for":        {indexOf(entry(nydusARM, armV8)), armV8, nydusARM},
+		"variant-that-is-not-said": {indexOf(entry(nydusARM, arm)), armV8, nil}, // trivy image: no child with platform
+	} {
+		t.Run(tag, func(t *testing.T) {
+			target := host + "/image:" + tag
+			testimage.Push(t, target, c.index)
+			o := Options{Platform: c.platform}
+			if c.want == nil {
+				mustFail(t, target, o, ErrPlatform)
+				return
+			}
+			image := mustOpen(t, target, o)
+			digest, err := c.want.Digest()
+			require.NoError(t, err)
+			assert.Equal(t, digest, image.Digest)
+		})
+	}
+	t.Run("the OCI image", func(t *testing.T) {
+		for _, tag := range []string{"no-marks", "no-marks-nydus-first"} {
+			image, err := OpenOCI(t.Context(), host+"/image:"+tag, Options{})
+			require.NoError(t, err)
+			defer image.Close()
+			digest, err := oci.Digest()
+			require.NoError(t, err)
+			assert.Equal(t, digest, image.Digest)
+		}
+	})
+	t.Run("too deep", func(t *testing.T) {
+		testimage.Push(t, host+"/image:deep", deep)
+		err := mustFail(t, host+"/image:deep", Options{}, ErrInvalid)
+		assert.ErrorContains(t, err, "more than 16 indexes")
+	})
+	t.Run("of a layout", func(t *testing.T) {
+		dir := t.TempDir()
+		testimage.WriteLayout(t, dir, map[string]any{"nested": indexOf(entry(indexOf(entry(nydus, amd)), nil))})
+		mustOpen(t, dir+":nested", Options{})
+	})
+}

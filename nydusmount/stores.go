@@ -1,0 +1,76 @@
+package nydusmount
+
+import (
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// stores says which layers of a manifest are none of the image: blobs that hold
+// data of files which others brought. There are those of a chunk dictionary, an
+// image from which a conversion took the chunks that it has, and the blob to which
+// nydusify optimize copies the files to be prefetched.
+func stores(image *nydusimage.Image, merged *rafs.Tree, tails []*Tail) []bool {
+	foreign := make(map[string]bool)
+	for _, b := range merged.Blobs() {
+		if b.Features&rafs.BlobPrefetchSeparated != 0 {
+			foreign[b.ID] = true
+		}
+	}
+	for i, tail := range tails {
+		if tail == nil || tail.Tree == nil {
+			continue
+		}
+		own := image.Layers[i].BlobID()
+		for _, b := range tail.Tree.Blobs() {
+			// Its own entry has a placeholder for the ID.
+			if b.Features&rafs.BlobInlinedMeta == 0 && b.ID != own {
+				foreign[b.ID] = true
+			}
+		}
+	}
+	out := make([]bool, len(image.Layers))
+	for i := range image.Layers {
+		out[i] = foreign[image.Layers[i].BlobID()]
+	}
+	return out
+}
+
+// ImageLayers are the image's layers, one for each of m.Layers: those of the
+// manifest or, after OfLayers, fewer.
+func (m *Mount) ImageLayers() []nydusimage.Layer {
+	if m.layers != nil {
+		return m.layers
+	}
+	return m.Image.Layers
+}
+
+// OfLayers returns the mount without those layers of the manifest that are none
+// of the image (see stores), if the trees of the others give the merged one: only
+// that shows it. Otherwise it returns m. The files of the result are m's.
+func (m *Mount) OfLayers() (*Mount, error) {
+	var layers []nydusimage.Layer
+	var views []*View
+	for i, store := range m.stores {
+		if !store {
+			layers = append(layers, m.Image.Layers[i])
+			views = append(views, m.Layers[i])
+		}
+	}
+	if len(views) == len(m.Layers) || len(views) == 0 {
+		return m, nil
+	}
+	rest := *m
+	rest.layers, rest.Layers, rest.stores = layers, views, nil
+	if !rest.LayerTrees() {
+		return m, nil
+	}
+	overlay, err := rest.Overlay()
+	if err != nil {
+		return nil, err
+	}
+	contradiction, err := overlay.Compare(m.Merged.Tree)
+	if err != nil || contradiction != nil {
+		return m, err
+	}
+	return &rest, nil
+}
