@@ -22,7 +22,7 @@ EXE := $(shell go env GOEXE)
 SOURCES := $(shell find . -name '*.go' ! -name '*_test.go' ! -path './bin/*' ! -path './dist/*') go.mod go.sum Makefile
 
 # The packages without Trivy, which the race detector builds in a minute.
-LIBRARIES := ./rafs ./blob ./nydusimage ./nydusmount ./consistency ./internal/testimage ./internal/testregistry
+LIBRARIES := ./rafs ./blob ./nydusimage ./nydusmount ./consistency ./inspect ./internal/testimage ./internal/testregistry
 
 # Trivy is not to leave this machine in the demo.
 OFFLINE := --skip-db-update --skip-java-db-update --offline-scan --skip-check-update --skip-version-check --disable-telemetry
@@ -108,7 +108,7 @@ test: ## install the tools, then run everything: some 40 minutes on a fresh mach
 	$(call step,race detector,$(MAKE) --no-print-directory race-libraries)
 	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
 	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
-	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=20000x)
+	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=3000x)
 
 .PHONY: race
 race: tools build trivy archive ## all tests under the race detector (needs a C compiler; builds Trivy once more)
@@ -126,7 +126,7 @@ foreign-%:
 .PHONY: fuzz
 fuzz: ## run each Fuzz target for FUZZTIME
 	@grep -Eor --include='*_test.go' '^func Fuzz\w+' . | while IFS=: read -r file target; do \
-		(set -x; go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"); \
+		(set -x; go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")"); \
 	done
 
 # BENCH are further flags for internal/bench, such as "-images wordpress -runs 5". What was measured before stays beside it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +20,11 @@ import (
 
 // An inspectFlagGroup holds the flags of the inspect command alone.
 type inspectFlagGroup struct {
-	Format    *flag.Flag[string]
-	Verbose   *flag.Flag[bool]
-	PlainHTTP *flag.Flag[bool]
-	Twin      *flag.Flag[bool]
+	Format        *flag.Flag[string]
+	Verbose       *flag.Flag[bool]
+	PlainHTTP     *flag.Flag[bool]
+	Twin          *flag.Flag[bool]
+	DecryptionKey *flag.Flag[[]string]
 }
 
 func newInspectFlagGroup() *inspectFlagGroup {
@@ -41,6 +43,7 @@ func newInspectFlagGroup() *inspectFlagGroup {
 			Name: "twin", ConfigName: scan.Twin.ConfigName,
 			Usage: "of an OCI image, inspect the Nydus image that names it as its subject (which nothing proves)",
 		},
+		DecryptionKey: scan.DecryptionKey,
 	}
 }
 
@@ -49,7 +52,7 @@ func (g *inspectFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *inspectFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Format, g.Verbose, g.PlainHTTP, g.Twin}
+	return []flag.Flagger{g.Format, g.Verbose, g.PlainHTTP, g.Twin, g.DecryptionKey}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -101,6 +104,9 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 			return usage("read the flags: %w", err)
 		}
 		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
+		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {
+			return err
+		}
 		s := &service{session: &session{ours: values, stderr: stderr}, options: options, started: time.Now()}
 		defer s.close()
 		o := inspect.Output{
@@ -140,7 +146,7 @@ func inspectArguments(cmd *cobra.Command, args []string) (target string, call *i
 func (s *service) inspect(ctx context.Context, target string, call *inspect.Call, stdin io.Reader, o inspect.Output) (err error) {
 	prompt := call == nil && inspect.IsTerminal(stdin, o.Out)
 	if call == nil && !prompt && !o.JSON {
-		return usage("give a command, for there is no terminal to ask for one, or --format json to read them from standard input; there are:\n%s", inspect.Summary())
+		return usage("there is no terminal to ask for commands: give one (%s), or --format json to read them from standard input", strings.Join(inspect.Names(), ", "))
 	}
 	opened, err := s.openInspect(ctx, target, o)
 	if err != nil {
@@ -151,7 +157,8 @@ func (s *service) inspect(ctx context.Context, target string, call *inspect.Call
 	case call != nil:
 		return opened.Answer(ctx, call, o)
 	case prompt:
-		return opened.Serve(ctx, inspect.NewPrompt(opened, stdin.(*os.File), o.Out.(*os.File)), o)
+		lines := inspect.NewPrompt(opened, stdin.(*os.File), o.Out.(*os.File))
+		return errors.Join(opened.Serve(ctx, lines, o), lines.Close())
 	}
 	return opened.Serve(ctx, inspect.NewLines(stdin), o)
 }

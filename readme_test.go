@@ -56,6 +56,7 @@ func TestReadme(t *testing.T) {
 		"altered": shell("--scanners", "vuln,secret", "./altered:v6"),
 		"flags":   flags + "\n",
 		"check":   different,
+		"inspect": shell("inspect", registry.Host()+"/demo:nydus", "layers", "3"),
 	})
 	compareBlocks(t, "docs/check.md", map[string]string{
 		"check-equal":     shell("check", registry.Host()+"/demo:oci", registry.Host()+"/demo:nydus"),

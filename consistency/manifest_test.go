@@ -31,7 +31,7 @@ type object = map[string]any
 
 // A pairLayout is an OCI layout with the images "oci" and "nydus", to be altered.
 type pairLayout struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
@@ -53,7 +53,7 @@ func pairSpec() testimage.Spec {
 	}
 }
 
-func newPair(t *testing.T, o testimage.ConvertOptions) pairLayout {
+func newPair(t testing.TB, o testimage.ConvertOptions) pairLayout {
 	t.Helper()
 	oci := testimage.BuildOCI(t, pairSpec())
 	dir := t.TempDir()
@@ -144,7 +144,7 @@ func (p pairLayout) alterBootstrapLayer(edit func(name string, content []byte)) 
 }
 
 // repack copies a bootstrap layer with edited files and returns the diff ID.
-func repack(t *testing.T, name string, to io.Writer, edit func(name string, content []byte)) string {
+func repack(t testing.TB, name string, to io.Writer, edit func(name string, content []byte)) string {
 	t.Helper()
 	file, err := os.Open(name)
 	require.NoError(t, err)
@@ -171,7 +171,7 @@ func repack(t *testing.T, name string, to io.Writer, edit func(name string, cont
 	return fmt.Sprintf("sha256:%x", sum.Sum(nil))
 }
 
-func mustJSON(t *testing.T, value any) []byte {
+func mustJSON(t testing.TB, value any) []byte {
 	t.Helper()
 	raw, err := json.Marshal(value)
 	require.NoError(t, err)

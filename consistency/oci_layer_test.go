@@ -225,3 +225,20 @@ func (f noContent) Walk(fn func(Node) error) error {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// everything hashes all content.
+func everything() *plan { return &plan{uniform: &cut{size: 4096, digester: rafs.SHA256}} }
+
+// treeOf applies layers in memory.
+func treeOf(t testing.TB, layers []io.Reader) *ociTree {
+	t.Helper()
+	tree := &ociTree{root: impliedDirectory()}
+	b := newBudget(maxLayersMetadata)
+	for _, r := range layers {
+		l := newLayer(everything(), b)
+		require.NoError(t, l.read(t.Context(), r))
+		require.NoError(t, tree.apply(l))
+	}
+	tree.number()
+	return tree
+}

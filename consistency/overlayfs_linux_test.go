@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // mountOverlay unpacks the layers as containerd does, each into a folder of its
@@ -80,23 +79,6 @@ func (s shown) Walk(fn func(Node) error) error {
 		n.Xattrs = kept
 		return fn(n)
 	})
-}
-
-// everything hashes all content.
-func everything() *plan { return &plan{uniform: &cut{size: 4096, digester: rafs.SHA256}} }
-
-// treeOf applies layers in memory.
-func treeOf(t testing.TB, layers []io.Reader) *ociTree {
-	t.Helper()
-	tree := &ociTree{root: impliedDirectory()}
-	b := newBudget(maxLayersMetadata)
-	for _, r := range layers {
-		l := newLayer(everything(), b)
-		require.NoError(t, l.read(t.Context(), r))
-		require.NoError(t, tree.apply(l))
-	}
-	tree.number()
-	return tree
 }
 
 // layersOf opens the layers of an image.

@@ -33,14 +33,28 @@ func WriteJSON(w *bufio.Writer, a Answer) error {
 }
 
 // encode writes a value as JSON without line breaks.
-func encode(w *bufio.Writer, value any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(value); err != nil {
+func encode(w *bufio.Writer, value any) error { return newEncoder(w).encode(value) }
+
+// An encoder is a json.Encoder without its line breaks.
+type encoder struct {
+	to      *bufio.Writer
+	buffer  bytes.Buffer
+	encoder *json.Encoder
+}
+
+func newEncoder(w *bufio.Writer) *encoder {
+	e := &encoder{to: w}
+	e.encoder = json.NewEncoder(&e.buffer)
+	e.encoder.SetEscapeHTML(false)
+	return e
+}
+
+func (e *encoder) encode(value any) error {
+	e.buffer.Reset()
+	if err := e.encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	_, err := e.to.Write(bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n")))
 	return err
 }
 
@@ -71,13 +85,14 @@ func (r rows[T]) json(w *bufio.Writer) error {
 		return err
 	}
 	w.WriteByte('[')
+	e := newEncoder(w)
 	first := true
 	err := r.each(func(row T) error {
 		if !first {
 			w.WriteByte(',')
 		}
 		first = false
-		return encode(w, row)
+		return e.encode(&row)
 	})
 	if err != nil {
 		return err

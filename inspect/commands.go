@@ -99,6 +99,15 @@ func Lookup(name string) *Command {
 // Usage is the command with its arguments.
 func (c *Command) Usage() string { return strings.TrimSpace(c.Name + " " + c.Arguments) }
 
+// Names lists the names of the commands.
+func Names() []string {
+	var names []string
+	for i := range Commands {
+		names = append(names, Commands[i].Name)
+	}
+	return names
+}
+
 // Summary lists the commands, a line each.
 func Summary() string {
 	var b strings.Builder

@@ -147,7 +147,28 @@ func (p *planner) flush() error {
 	if len(chunks) > 0 {
 		b.release, b.err = p.view.Load(p.ctx, chunks)
 	}
+	if b.err != nil {
+		b.err = p.blame(b.parts, b.err)
+	}
 	return p.send(b)
+}
+
+// blame says which file it is that could not be loaded.
+func (p *planner) blame(parts []part, err error) error {
+	for i := range parts {
+		if len(parts) == 1 {
+			return fmt.Errorf("%s: %w", absolute(parts[i].source.path), err)
+		}
+		for k := range parts[i].chunks {
+			if p.ctx.Err() != nil {
+				return context.Cause(p.ctx)
+			}
+			if _, failed := p.view.Data.ReadChunk(&parts[i].chunks[k]); failed != nil {
+				return fmt.Errorf("%s: %w", absolute(parts[i].source.path), failed)
+			}
+		}
+	}
+	return err
 }
 
 func (p *planner) send(b batch) error {

@@ -156,6 +156,7 @@ func TestDamagedData(t *testing.T) {
 	for _, words := range [][]string{{"cat", "/" + testimage.SecretPath}, {"export", "/srv", "-o", output}} {
 		text, _, err := ask(t.Context(), i.Session, words...)
 		assert.ErrorIs(t, err, blob.ErrDigest, "%q", words)
+		assert.ErrorContains(t, err, "/"+testimage.SecretPath+": ")
 		assert.Empty(t, text)
 	}
 	left, err := os.ReadDir(filepath.Dir(output))

@@ -86,7 +86,13 @@ func device(rdev uint32) (major, minor uint32) {
 	return rdev >> 8 & 0xfff, rdev&0xff | rdev>>12&0xfff00
 }
 
-func octal(mode uint32) string { return fmt.Sprintf("%04o", mode&0o7777) }
+func octal(mode uint32) string {
+	var digits [4]byte
+	for k := range digits {
+		digits[k] = '0' + byte(mode>>(9-3*k)&7)
+	}
+	return string(digits[:])
+}
 
 // permissions shows a mode as ls -l does.
 func permissions(i rafs.Inode) string {

@@ -4,6 +4,7 @@ package inspect_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -88,15 +89,17 @@ func (c *console) typed(t *testing.T, keys string) {
 }
 
 // TestPrompt drives the prompt in a pseudo-terminal: commands, mistakes, history,
-// completion, and its ends.
+// completion, and its ends: by command, by key, and by a signal.
 func TestPrompt(t *testing.T) {
 	i := open(t, testimage.Odd(t), testimage.ConvertOptions{})
-	for _, end := range []string{"exit\r", "\x04", "\x03"} {
+	for _, end := range []string{"exit\r", "\x04", "\x03", ""} {
 		c := openConsole(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		lines := inspect.NewPrompt(i.Session, c.program, c.program)
 		require.True(t, inspect.IsTerminal(c.program, c.program))
 		ended := make(chan error, 1)
 		go func() {
-			ended <- i.Serve(t.Context(), inspect.NewPrompt(i.Session, c.program, c.program), inspect.Output{
+			ended <- i.Serve(ctx, lines, inspect.Output{
 				Out: c.program, Err: c.program, Explain: func(err error) string { return "error: " + err.Error() },
 			})
 		}()
@@ -123,12 +126,17 @@ func TestPrompt(t *testing.T) {
 		c.typed(t, "cd\r")
 		c.wait(t, "nydus:/> ")
 		c.typed(t, end)
+		if end == "" {
+			interrupt()
+		}
 		select {
 		case err := <-ended:
-			assert.NoError(t, err, "%q", end)
+			assert.ErrorIs(t, err, ctx.Err(), "%q", end)
 		case <-time.After(30 * time.Second):
 			require.FailNow(t, "the prompt does not end", "%q", end)
 		}
+		require.NoError(t, lines.Close())
+		interrupt()
 		termios, err := unix.IoctlGetTermios(int(c.program.Fd()), unix.TCGETS)
 		require.NoError(t, err)
 		assert.NotZero(t, termios.Lflag&unix.ECHO, "the terminal is left as it was")

@@ -83,7 +83,7 @@ func (s *Session) answer(ctx context.Context, c *Call, o Output) error {
 func (s *Session) Serve(ctx context.Context, lines Lines, o Output) error {
 	asked, failed := 0, 0
 	for {
-		line, err := lines.ReadLine()
+		line, err := readLine(ctx, lines)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -94,7 +94,6 @@ func (s *Session) Serve(ctx context.Context, lines Lines, o Output) error {
 		if err == nil && len(words) == 0 {
 			continue
 		}
-		asked++
 		if err != nil {
 			err = &UsageError{err, "quote names as in a shell"}
 		} else {
@@ -103,6 +102,7 @@ func (s *Session) Serve(ctx context.Context, lines Lines, o Output) error {
 		if errors.Is(err, errExit) {
 			break
 		}
+		asked++
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -118,6 +118,26 @@ func (s *Session) Serve(ctx context.Context, lines Lines, o Output) error {
 		return fmt.Errorf("%d of %d %w", failed, asked, ErrFailed)
 	}
 	return nil
+}
+
+// readLine waits for a line no longer than ctx lasts. What then still reads cannot
+// be stopped, and ends with the program.
+func readLine(ctx context.Context, lines Lines) (string, error) {
+	type read struct {
+		line string
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		line, err := lines.ReadLine()
+		done <- read{line, err}
+	}()
+	select {
+	case r := <-done:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
 
 func (s *Session) serve(ctx context.Context, words []string, o Output) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -142,6 +143,20 @@ func TestEndedContext(t *testing.T) {
 		assert.ErrorIs(t, err, because, "%q", words)
 	}
 	assert.Equal(t, "content\n", text(t, i.Session, "cat", "/dir/file"), "the session goes on")
+}
+
+// TestInterruptedWait: a session that waits for a line ends with its context.
+func TestInterruptedWait(t *testing.T) {
+	i := open(t, testimage.Odd(t), testimage.ConvertOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	ended := make(chan error)
+	go func() { ended <- i.Serve(ctx, inspect.NewLines(reader), inspect.Output{Out: io.Discard, JSON: true}) }()
+	_, err := io.WriteString(writer, "pwd\n")
+	require.NoError(t, err)
+	cancel()
+	assert.ErrorIs(t, <-ended, context.Canceled)
 }
 
 // TestHostileNames: names that a terminal would obey, and that are not UTF-8.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -79,12 +80,44 @@ type BlobUse struct {
 	BlobID string `json:"blob_id"`
 	// Used are the blob's chunks that files of the image have, each once.
 	Used ChunkCounts `json:"used"`
-	// Chunks and UncompressedSize are those of the whole blob; 0 where the
-	// bootstrap does not say.
-	Chunks           uint32 `json:"chunk_count"`
-	UncompressedSize uint64 `json:"uncompressed_size"`
-	// DeadChunks is the difference, nil where it is not known.
-	DeadChunks *int64 `json:"dead_chunks"`
+	// Chunks and DataSize are those of the whole blob; 0 where the bootstrap does not
+	// say.
+	Chunks   uint32 `json:"chunk_count"`
+	DataSize uint64 `json:"data_size"` // of all chunks as they are stored
+	// DeadChunks and DeadBytes are the differences, nil where they are not known.
+	DeadChunks *uint64 `json:"dead_chunks"`
+	DeadBytes  *uint64 `json:"dead_bytes"`
+}
+
+// newBlobUse describes a blob before its chunks are counted.
+func newBlobUse(b rafs.Blob) BlobUse {
+	use := BlobUse{Index: b.Index, BlobID: b.ID, Chunks: b.ChunkCount, DataSize: b.CompressedSize}
+	if b.Meta.UncompressedSize > 0 && b.Features&rafs.BlobSeparate == 0 {
+		use.DataSize = b.Meta.Offset // blob.meta follows, behind a tar header where there is one
+		if toc := rafs.BlobHasTarHeader | rafs.BlobCapTarTOC; b.Features&toc == toc {
+			use.DataSize -= min(use.DataSize, tarHeaderSize)
+		}
+	}
+	return use
+}
+
+// tarHeaderSize is that of the header between data and blob.meta.
+const tarHeaderSize = 512
+
+// finish says what is dead. Where chunks share what they are stored in, their
+// stored sizes are not known.
+func (u *BlobUse) finish(b rafs.Blob) {
+	dead := func(all, used uint64) *uint64 {
+		if all < used || all == 0 {
+			return nil
+		}
+		all -= used
+		return &all
+	}
+	u.DeadChunks = dead(uint64(u.Chunks), uint64(u.Used.Count))
+	if !blob.NeedsMeta(b) {
+		u.DeadBytes = dead(u.DataSize, u.Used.CompressedSize)
+	}
 }
 
 // stats gives [Stats].
@@ -101,7 +134,7 @@ func stats(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	}
 	count := counter{Stats: a, linked: map[uint64]bool{}, digests: map[[32]byte]bool{}, placed: map[uint64]bool{}}
 	for _, b := range tree.Blobs() {
-		a.Blobs = append(a.Blobs, BlobUse{Index: b.Index, BlobID: b.ID, Chunks: b.ChunkCount, UncompressedSize: b.UncompressedSize})
+		a.Blobs = append(a.Blobs, newBlobUse(b))
 	}
 	err = tree.Walk(func(name string, i rafs.Inode) error {
 		if ctx.Err() != nil {
@@ -112,11 +145,8 @@ func stats(ctx context.Context, s *Session, c *Call) (Answer, error) {
 		}
 		return nil
 	})
-	for i := range a.Blobs {
-		if b := &a.Blobs[i]; b.Chunks > 0 {
-			dead := int64(b.Chunks) - int64(b.Used.Count)
-			b.DeadChunks = &dead
-		}
+	for i, b := range tree.Blobs() {
+		a.Blobs[i].finish(b)
 	}
 	return a, err
 }
@@ -235,17 +265,22 @@ func (a *Stats) blobsText(w *bufio.Writer) error {
 	if len(a.Blobs) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w, "\nuse of blobs, in chunks and bytes decompressed:")
+	fmt.Fprintln(w, "\nuse of blobs, in chunks and in bytes as they are stored:")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BLOB\tUSED\tOF\tBYTES\tDEAD CHUNKS\tID")
+	fmt.Fprintln(t, "BLOB\tCHUNKS\tDEAD\tBYTES\tDEAD\tID")
 	for _, b := range a.Blobs {
-		dead := "?"
-		if b.DeadChunks != nil {
-			dead = fmt.Sprintf("%d (%.1f %%)", *b.DeadChunks, 100*float64(*b.DeadChunks)/float64(b.Chunks))
-		}
-		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%s\t%s\n", b.Index, b.Used.Count, b.Chunks, b.Used.UncompressedSize, dead, b.BlobID)
+		fmt.Fprintf(t, "%d\t%d\t%s\t%d\t%s\t%s\n", b.Index, b.Chunks, share(b.DeadChunks, uint64(b.Chunks)),
+			b.DataSize, share(b.DeadBytes, b.DataSize), b.BlobID)
 	}
 	return t.Flush()
+}
+
+// share shows a part of all.
+func share(part *uint64, all uint64) string {
+	if part == nil {
+		return "?"
+	}
+	return fmt.Sprintf("%d (%.1f %%)", *part, 100*float64(*part)/float64(all))
 }
 
 func (c *ChunkCounts) text() string {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/term"
 )
@@ -45,11 +46,15 @@ func IsTerminal(in, out any) bool {
 	return true
 }
 
-// A Prompt is [Lines] that a person types, with history and completion.
+// A Prompt is [Lines] that a person types, with history and completion. It must be
+// closed.
 type Prompt struct {
 	session  *Session
 	in       *os.File
 	terminal *term.Terminal
+
+	mu  sync.Mutex
+	was *term.State // of the terminal, while a line is read
 }
 
 // NewPrompt prompts on a terminal.
@@ -75,11 +80,10 @@ func (p *Prompt) ReadLine() (line string, err error) {
 	if width, height, err := term.GetSize(int(p.in.Fd())); err == nil && width > 0 {
 		_ = p.terminal.SetSize(width, height) // only the looks depend on it
 	}
-	state, err := term.MakeRaw(int(p.in.Fd()))
-	if err != nil {
+	if err := p.raw(); err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, term.Restore(int(p.in.Fd()), state)) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	p.terminal.SetPrompt("nydus:" + Escape(absolute(p.session.directory)) + "> ")
 	line, err = p.terminal.ReadLine()
 	switch {
@@ -89,6 +93,26 @@ func (p *Prompt) ReadLine() (line string, err error) {
 		err = nil
 	}
 	return line, err
+}
+
+// raw lets the terminal give each key as it is typed.
+func (p *Prompt) raw() (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.was, err = term.MakeRaw(int(p.in.Fd()))
+	return err
+}
+
+// Close leaves the terminal as it was, also where a line is still being read.
+func (p *Prompt) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.was == nil {
+		return nil
+	}
+	was := p.was
+	p.was = nil
+	return term.Restore(int(p.in.Fd()), was)
 }
 
 // complete adds what the beginning of a line can only go on with: the rest of a

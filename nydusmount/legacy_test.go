@@ -192,6 +192,9 @@ func TestWrappings(t *testing.T) {
 			"blob.meta files":         {Metas: true, FSVersion: true},
 			"no media type of blobs":  {Edit: func(m *v1.Manifest) { m.Layers[0].MediaType = m.Layers[len(m.Layers)-1].MediaType }},
 			"no annotations of blobs": {Edit: func(m *v1.Manifest) { m.Layers[0].Annotations = nil }},
+			"committed": {FSVersion: true, History: []v1.History{{CreatedBy: "COPY layer1 / # buildkit"}}, Edit: func(m *v1.Manifest) {
+				last(m).Annotations["containerd.io/snapshot/nydus-commit-blobs"] = m.Layers[1].Digest.String() + "," + m.Layers[2].Digest.String()
+			}},
 			"a wrong version": {Edit: func(m *v1.Manifest) {
 				m.Layers[len(m.Layers)-1].Annotations[testimage.AnnotationFSVersion] = map[string]string{"5": "6", "6": "5"}[version]
 			}},

@@ -3,7 +3,6 @@ package nydusmount
 import (
 	"slices"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/mod/semver"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -35,7 +34,7 @@ func (m *Mount) CreatedBy() []string {
 // Nydusify's optimize and commit go on from whatever image they are given.
 func inOrder(image *nydusimage.Image, b *nydusimage.Bootstrap) bool {
 	layers := image.Layers
-	refers := func(l nydusimage.Layer) bool { return l.Ref != v1.Hash{} }
+	refers := func(l nydusimage.Layer) bool { return l.Ref.Hex != "" }
 	switch {
 	case len(layers) < 2:
 		return true

@@ -10,7 +10,7 @@ import (
 // image from which a conversion took the chunks that it has, and the blob to which
 // nydusify optimize copies the files to be prefetched.
 func stores(image *nydusimage.Image, merged *rafs.Tree, tails []*Tail) []bool {
-	foreign := make(map[string]bool)
+	foreign := map[string]bool{image.BootstrapLayer.Annotations[nydusimage.AnnotationPrefetchBlob]: true}
 	for _, b := range merged.Blobs() {
 		if b.Features&rafs.BlobPrefetchSeparated != 0 {
 			foreign[b.ID] = true

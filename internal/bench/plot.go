@@ -24,12 +24,12 @@ const (
 	plotOutline = `font-family="system-ui, sans-serif" fill="` + plotGrey + `"`
 )
 
-// bars are what the plot shows of each image: tool, the first letters of its form, a name and a colour.
+// bars are what the plot shows of each image: tool, form, a name and a colour.
 var bars = []struct{ tool, form, name, colour string }{
-	{Native, "v6", "trivy nydus (v6)", "#2f81f7"},
-	{Native, "v5", "trivy nydus (v5)", "#79a8dd"},
-	{Nydusd, "v6", "trivy nydus --mount nydusd (v6)", "#3fa66a"},
-	{Rootfs, "v6", "nydusd and trivy rootfs (v6)", "#d29922"},
+	{Native, "v6-zstd", "trivy nydus (v6)", "#2f81f7"},
+	{Native, "v5-lz4_block", "trivy nydus (v5)", "#79a8dd"},
+	{Nydusd, "v6-zstd", "trivy nydus --mount nydusd (v6)", "#3fa66a"},
+	{Rootfs, "v6-zstd", "nydusd and trivy rootfs (v6)", "#d29922"},
 }
 
 // panel is a column of the plot: the ratio that it shows of scans over a link.
@@ -78,8 +78,8 @@ func WritePlot(w io.Writer, rows []Row) error {
 		for g, group := range groups {
 			for i, bar := range bars {
 				n := slices.IndexFunc(cold, func(r Row) bool {
-					return r.Image == group.image && r.Scanners == group.scanners && r.Tool == bar.tool &&
-						strings.HasPrefix(r.Form, bar.form) && (panel.link == "" || r.Link == panel.link)
+					return r.Image == group.image && r.Scanners == group.scanners && r.Tool == bar.tool && r.Form == bar.form &&
+						(panel.link == "" || r.Link == panel.link)
 				})
 				if n < 0 {
 					continue

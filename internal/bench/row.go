@@ -122,7 +122,7 @@ func Merge(old, new []Row) []Row {
 
 // The values of a Kind in the order in which they are shown.
 var (
-	imageNames  = []string{"debian", "wordpress", "node", "tensorflow"}
+	imageNames  = []string{"tiny", "debian", "wordpress", "node", "tensorflow"}
 	linkNames   = []string{"loopback", "1 Gbit/s, 2 ms", "100 Mbit/s, 20 ms"}
 	scannerSets = []string{"vuln", "vuln,secret,misconfig"}
 	states      = []string{"cold", "warm", "sibling"}

@@ -99,6 +99,8 @@ func megabytes(n int64) string {
 		return "0"
 	case mb < 0.1:
 		return fmt.Sprintf("%.1f kB", 1e3*mb)
+	case mb < 1:
+		return fmt.Sprintf("%.0f kB", 1e3*mb)
 	case mb < 100:
 		return fmt.Sprintf("%.1f MB", mb)
 	default:

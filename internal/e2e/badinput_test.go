@@ -211,7 +211,7 @@ func TestDamagedImages(t *testing.T) {
 		{"encrypted bootstrap layer", "6", func(t *testing.T, l *layout) {
 			l.manifest.Layers[len(l.manifest.Layers)-1].MediaType += "+encrypted"
 			l.save(t)
-		}, []string{"encrypted"}},
+		}, []string{"encryption"}},
 		{"chunk table and blob.meta disagree", "6", func(t *testing.T, l *layout) {
 			l.changeBootstrap(t, func(name string, data []byte) []byte {
 				if strings.HasSuffix(name, ".blob.meta") {

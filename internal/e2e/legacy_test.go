@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containers/ocicrypt/config"
+	cryptoconfig "github.com/containers/ocicrypt/config"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,13 +21,13 @@ import (
 )
 
 // keyPair makes a recipient of encrypted layers, and a file with the private key.
-func keyPair(t *testing.T) (recipient config.CryptoConfig, file string) {
+func keyPair(t *testing.T) (recipient cryptoconfig.CryptoConfig, file string) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	require.NoError(t, err)
-	recipient, err = config.EncryptWithJwe([][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})})
+	recipient, err = cryptoconfig.EncryptWithJwe([][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})})
 	require.NoError(t, err)
 	file = filepath.Join(t.TempDir(), "key.pem")
 	private := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
@@ -60,7 +60,7 @@ func TestSameReportOfOtherForms(t *testing.T) {
 			"legacy-name": {wrap(testimage.Wrapping{BootstrapName: "image.boot"}), nil},
 			"zstd":        {wrap(testimage.Wrapping{Compression: "zstd"}), nil},
 			"docker":      {wrap(testimage.Wrapping{Docker: true, Compression: "none"}), nil},
-			"encrypted":   {wrap(testimage.Wrapping{Recipients: []config.CryptoConfig{recipient}}), []string{"--decryption-key", key}},
+			"encrypted":   {wrap(testimage.Wrapping{Recipients: []cryptoconfig.CryptoConfig{recipient}}), []string{"--decryption-key", key}},
 			"chunk-dict":  {testimage.ConvertWithDict(t, oci, dict), nil},
 		} {
 			t.Run("v"+version+"/"+name, func(t *testing.T) {
