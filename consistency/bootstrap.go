@@ -56,6 +56,11 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		c.note("the data lies in a backend outside of the registry: blobs were not compared with the bootstrap")
 		return
 	}
+	for i, b := range bootstrap.Tree.Blobs() {
+		if err := blob.Supported(b); err != nil {
+			c.failed(fmt.Sprintf("blobs[%d]", i), err)
+		}
+	}
 	c.tails = c.images.tails(ctx, bootstrap)
 	if ctx.Err() != nil {
 		c.errs = append(c.errs, context.Cause(ctx))

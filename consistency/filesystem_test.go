@@ -59,6 +59,9 @@ func formName(o testimage.ConvertOptions) string {
 
 // TestEqualImages checks images that the converter keeps whole.
 func TestEqualImages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for _, spec := range []func(testing.TB) testimage.Spec{
 		testimage.Odd, testimage.Tiny, testimage.DebianApp, testimage.Upper, testimage.Links, testimage.FirstNameGone, manyLayers,
 	} {

@@ -58,6 +58,9 @@ func TestComparesWhatNydusdServes(t *testing.T) {
 
 // TestMountThatFails is not completed, where a read gives an error.
 func TestMountThatFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	converted := testimage.Convert(t, testimage.BuildOCI(t, plain()), testimage.ConvertOptions{})
 	blobs := t.TempDir() // with the blobs cut short
 	for _, b := range converted.Blobs {

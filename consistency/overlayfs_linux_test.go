@@ -99,6 +99,9 @@ func layersOf(t testing.TB, image v1.Image) []io.Reader {
 // TestShowsWhatOverlayfsShows compares the layers as they are applied in memory
 // with the same layers unpacked by containerd and mounted with overlayfs.
 func TestShowsWhatOverlayfsShows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for name, spec := range map[string]func(testing.TB) testimage.Spec{
 		"Odd":            testimage.Odd,
 		"Tiny":           testimage.Tiny,

@@ -1,7 +1,9 @@
 package inspect_test
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -114,6 +116,30 @@ func TestLayerTrees(t *testing.T) {
 		stat := document[inspect.Stat](t, i.Session, "stat", "--layer", "1", "/gone")
 		require.Len(t, stat.Chunks, 1)
 		assert.Equal(t, i.Blobs[0].Digest.Hex, stat.Chunks[0].BlobID, "not the placeholder")
+	}
+}
+
+// TestDeadData: what a layer's own tree uses of its blob is all of the blob; what
+// the image does not use of that is dead.
+func TestDeadData(t *testing.T) {
+	for _, version := range versions {
+		for _, compressor := range []string{"zstd", "none"} {
+			i := open(t, testimage.Odd(t), testimage.ConvertOptions{FSVersion: version, Compressor: compressor})
+			dead := uint64(0)
+			for _, use := range document[inspect.Stats](t, i.Session, "stats").Blobs {
+				layer := document[[]inspect.Blob](t, i.Session, "blobs")[use.Index].Layer
+				own := document[inspect.Stats](t, i.Session, "stats", "--layer", strconv.Itoa(*layer)).Blobs
+				require.Len(t, own, 1)
+				name := fmt.Sprintf("v%s, %s, blob %d", version, compressor, use.Index)
+				assert.Equal(t, own[0].Used.CompressedSize, use.DataSize, name)
+				assert.Equal(t, uint32(own[0].Used.Count), use.Chunks, name)
+				require.NotNil(t, use.DeadBytes, name)
+				assert.Equal(t, own[0].Used.CompressedSize-use.Used.CompressedSize, *use.DeadBytes, name)
+				assert.Equal(t, uint64(own[0].Used.Count-use.Used.Count), *use.DeadChunks, name)
+				dead += *use.DeadBytes
+			}
+			assert.NotZero(t, dead)
+		}
 	}
 }
 

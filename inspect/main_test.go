@@ -52,6 +52,14 @@ func openLayout(t testing.TB, path string) *image {
 // versions are the versions of RAFS.
 var versions = []string{"5", "6"}
 
+// fullPath is the path of a node as bytes.
+func fullPath(n inspect.Node) string {
+	if n.PathBase64 != nil {
+		return string(n.PathBase64)
+	}
+	return n.Path
+}
+
 // text10 spells a number.
 func text10(n uint64) string { return strconv.FormatUint(n, 10) }
 

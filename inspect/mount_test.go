@@ -22,14 +22,6 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
 )
 
-// fullPath is the path of a node as bytes.
-func fullPath(n inspect.Node) string {
-	if n.PathBase64 != nil {
-		return string(n.PathBase64)
-	}
-	return n.Path
-}
-
 // mounted collects what a mount by nydusd shows.
 func mounted(t *testing.T, dir string) (paths []string, nodes map[string]consistency.Node) {
 	t.Helper()

@@ -140,5 +140,6 @@ func TestPrompt(t *testing.T) {
 		termios, err := unix.IoctlGetTermios(int(c.program.Fd()), unix.TCGETS)
 		require.NoError(t, err)
 		assert.NotZero(t, termios.Lflag&unix.ECHO, "the terminal is left as it was")
+		c.typed(t, "\r") // for what still reads after an interrupt
 	}
 }

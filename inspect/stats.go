@@ -8,7 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -71,53 +70,6 @@ func (c *ChunkCounts) add(chunk *rafs.Chunk) {
 	c.Count++
 	c.CompressedSize += uint64(chunk.CompressedSize)
 	c.UncompressedSize += uint64(chunk.UncompressedSize)
-}
-
-// BlobUse is how much of a blob the image still refers to. What it does not is
-// dead: it is stored for files that other layers replaced or deleted.
-type BlobUse struct {
-	Index  int    `json:"index"`
-	BlobID string `json:"blob_id"`
-	// Used are the blob's chunks that files of the image have, each once.
-	Used ChunkCounts `json:"used"`
-	// Chunks and DataSize are those of the whole blob; 0 where the bootstrap does not
-	// say.
-	Chunks   uint32 `json:"chunk_count"`
-	DataSize uint64 `json:"data_size"` // of all chunks as they are stored
-	// DeadChunks and DeadBytes are the differences, nil where they are not known.
-	DeadChunks *uint64 `json:"dead_chunks"`
-	DeadBytes  *uint64 `json:"dead_bytes"`
-}
-
-// newBlobUse describes a blob before its chunks are counted.
-func newBlobUse(b rafs.Blob) BlobUse {
-	use := BlobUse{Index: b.Index, BlobID: b.ID, Chunks: b.ChunkCount, DataSize: b.CompressedSize}
-	if b.Meta.UncompressedSize > 0 && b.Features&rafs.BlobSeparate == 0 {
-		use.DataSize = b.Meta.Offset // blob.meta follows, behind a tar header where there is one
-		if toc := rafs.BlobHasTarHeader | rafs.BlobCapTarTOC; b.Features&toc == toc {
-			use.DataSize -= min(use.DataSize, tarHeaderSize)
-		}
-	}
-	return use
-}
-
-// tarHeaderSize is that of the header between data and blob.meta.
-const tarHeaderSize = 512
-
-// finish says what is dead. Where chunks share what they are stored in, their
-// stored sizes are not known.
-func (u *BlobUse) finish(b rafs.Blob) {
-	dead := func(all, used uint64) *uint64 {
-		if all < used || all == 0 {
-			return nil
-		}
-		all -= used
-		return &all
-	}
-	u.DeadChunks = dead(uint64(u.Chunks), uint64(u.Used.Count))
-	if !blob.NeedsMeta(b) {
-		u.DeadBytes = dead(u.DataSize, u.Used.CompressedSize)
-	}
 }
 
 // stats gives [Stats].
@@ -261,36 +213,17 @@ func (a *Stats) Text(w *bufio.Writer) error {
 	return nil
 }
 
-func (a *Stats) blobsText(w *bufio.Writer) error {
-	if len(a.Blobs) == 0 {
-		return nil
-	}
-	fmt.Fprintln(w, "\nuse of blobs, in chunks and in bytes as they are stored:")
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BLOB\tCHUNKS\tDEAD\tBYTES\tDEAD\tID")
-	for _, b := range a.Blobs {
-		fmt.Fprintf(t, "%d\t%d\t%s\t%d\t%s\t%s\n", b.Index, b.Chunks, share(b.DeadChunks, uint64(b.Chunks)),
-			b.DataSize, share(b.DeadBytes, b.DataSize), b.BlobID)
-	}
-	return t.Flush()
-}
-
-// share shows a part of all.
-func share(part *uint64, all uint64) string {
-	if part == nil {
-		return "?"
-	}
-	return fmt.Sprintf("%d (%.1f %%)", *part, 100*float64(*part)/float64(all))
-}
-
 func (c *ChunkCounts) text() string {
 	return fmt.Sprintf("%d, %d bytes, %d compressed", c.Count, c.UncompressedSize, c.CompressedSize)
 }
 
 // sizeClass names the sizes that a place of FileSizes counts.
 func sizeClass(k int) string {
-	if k == 0 {
+	switch k {
+	case 0:
 		return "0"
+	case 44:
+		return ">= 8 TiB"
 	}
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	return fmt.Sprintf("< %d %s", 1<<(k%10), units[k/10])

@@ -81,6 +81,9 @@ func TestReadsNewerForms(t *testing.T) {
 
 // TestReadsZran reads images whose data stays in the OCI layers.
 func TestReadsZran(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	for _, c := range []struct {
 		name string
 		oci  v1.Image

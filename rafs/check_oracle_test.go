@@ -33,6 +33,9 @@ var newer = []string{"invalid blob features", "invalid blob feature flags", "inv
 // TestCheckFindsWhatNydusImageFinds damages bootstraps at random and gives them
 // to nydus-image as well: what it refuses, Check or Open reports.
 func TestCheckFindsWhatNydusImageFinds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	tool := testimage.Tools(t).NydusImage
 	for seed, sample := range []string{
 		"tree-v5/bootstrap", "nmaster-merge-v6/bootstrap", "n220-zran-multimember/bootstrap", "layers/layer1", "layers/layer4",

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +49,11 @@ func TestBench(t *testing.T) {
 	if *outFlag == "" {
 		t.Skip("measures, run by make bench")
 	}
+	requireKnown(t, *imagesFlag, imageNames)
+	requireKnown(t, *linksFlag, linkNames)
+	requireKnown(t, *statesFlag, states)
+	requireKnown(t, *toolsFlag, tools)
+	requireKnown(t, *formsFlag, slices.Collect(maps.Keys(forms)))
 	b := newBench(t)
 	file := filepath.Join(*outFlag, "performance.csv")
 	var measured []Row
@@ -57,8 +63,8 @@ func TestBench(t *testing.T) {
 			for _, link := range chosen(*linksFlag) {
 				rows := b.measure(t, Kind{Image: image, Link: link, Scanners: scanners})
 				measured = append(measured, rows...)
-				require.NoError(t, WriteTable(os.Stderr, rows))
 				writeResults(t, file, rows) // a run may be cut off
+				fmt.Fprintf(os.Stderr, "%s, %s, %s: measured\n", image, scanners, link)
 			}
 		}
 	}
@@ -67,6 +73,13 @@ func TestBench(t *testing.T) {
 
 // chosen splits a flag.
 func chosen(list string) []string { return strings.Split(list, ";") }
+
+func requireKnown(t *testing.T, list string, known []string) {
+	t.Helper()
+	for _, name := range chosen(list) {
+		require.Contains(t, known, name)
+	}
+}
 
 // TestPush builds and pushes an image. It runs in a process of its own, since the images' files are kept in memory.
 func TestPush(t *testing.T) {
@@ -78,7 +91,6 @@ func TestPush(t *testing.T) {
 		"tensorflow": testimage.TensorFlow,
 	}
 	for _, image := range chosen(*imagesFlag) {
-		require.Contains(t, specs, image)
 		spec := specs[image](t)
 		sibling := spec
 		sibling.Layers = append(slices.Clone(spec.Layers), testimage.NodeLayer(t, "lodash@4.17.20"))
@@ -90,7 +102,6 @@ func TestPush(t *testing.T) {
 			repository = *pushFlag + "/bench/" + repository + ":"
 			testimage.Push(t, repository+ociForm, oci)
 			for _, form := range chosen(*formsFlag) {
-				require.Contains(t, forms, form)
 				testimage.Push(t, repository+form, testimage.Convert(t, oci, forms[form]))
 			}
 		}
@@ -103,12 +114,13 @@ type bench struct {
 	proxy    *testregistry.Proxy
 	programs map[string]string
 	database string // folder with Trivy's databases
+	folder   string // for what a scan reads and writes
 	subjects []subject
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{registry: testregistry.Start(t), programs: map[string]string{}, database: t.TempDir()}
+	b := &bench{registry: testregistry.Start(t), programs: map[string]string{}, database: t.TempDir(), folder: t.TempDir()}
 	b.proxy = testregistry.CountingProxy(t, b.registry.Host())
 	for _, name := range []string{"trivy", "trivy-nydus"} {
 		b.programs[name] = copyProgram(t, filepath.Join(*programsFlag, name))
@@ -230,7 +242,7 @@ func (b *bench) scan(t *testing.T, s subject, w *workplace, kind Kind, state, fi
 // newCache is a cache with nothing but the databases.
 func (b *bench) newCache(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "trivy-nydus-bench-cache-")
+	dir, err := os.MkdirTemp(b.folder, "cache")
 	require.NoError(t, err)
 	for _, name := range []string{"db", "java-db"} {
 		require.NoError(t, os.Symlink(filepath.Join(b.database, name), filepath.Join(dir, name)))
@@ -240,7 +252,7 @@ func (b *bench) newCache(t *testing.T) string {
 
 func (b *bench) newWorkplace(t *testing.T, cache string) *workplace {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "trivy-nydus-bench-")
+	dir, err := os.MkdirTemp(b.folder, "scan")
 	require.NoError(t, err)
 	w := &workplace{programs: b.programs, cache: cache, home: filepath.Join(dir, "home"), temporary: filepath.Join(dir, "tmp")}
 	require.NoError(t, os.Mkdir(w.home, 0o755))
