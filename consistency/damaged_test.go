@@ -117,6 +117,9 @@ func blobsSeen(tree *rafs.Tree) []rafs.Blob {
 		b := &blobs[i]
 		b.CompressedSize, b.UncompressedSize, b.ReadaheadOffset, b.ReadaheadSize = 0, 0, 0, 0
 		b.Features &= rafs.BlobZran | rafs.BlobBatch | rafs.BlobEncrypted | rafs.BlobSeparate | rafs.BlobTarfs | rafs.BlobExternal
+		if b.Meta == (rafs.BlobMeta{}) {
+			b.ChunkCount = 0 // a bound, too, where no blob.meta has to agree
+		}
 		if b.Features&rafs.BlobSeparate == 0 {
 			b.MetaDigest, b.MetaSize = [32]byte{}, 0
 		}
