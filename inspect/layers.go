@@ -58,7 +58,7 @@ func layers(ctx context.Context, s *Session, c *Call) (Answer, error) {
 		l := &s.image.Layers[i]
 		layer := Layer{
 			Layer: i + 1, Digest: l.Digest.String(), Size: l.Size, MediaType: string(l.MediaType),
-			DiffID: l.DiffID, CreatedBy: l.CreatedBy, Annotations: l.Annotations,
+			DiffID: l.DiffID, CreatedBy: s.createdBy(i + 1), Annotations: l.Annotations,
 		}
 		if b := s.entry(l.BlobID()); b != nil {
 			layer.BlobIndex = &b.Index

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -72,7 +73,16 @@ func (s *Session) layerOfData(chunks []rafs.Chunk) int {
 
 func (s *Session) newOrigin(layer int, by string) *Origin {
 	l := &s.image.Layers[layer-1]
-	return &Origin{Layer: layer, Digest: l.Digest.String(), CreatedBy: l.CreatedBy, By: by}
+	return &Origin{Layer: layer, Digest: l.Digest.String(), CreatedBy: s.createdBy(layer), By: by}
+}
+
+// createdBy returns the command that made a layer, "" where the manifest's order
+// of layers is not known to be that of the history.
+func (s *Session) createdBy(layer int) string {
+	if !nydusmount.InOrder(s.image, s.bootstrap) {
+		return ""
+	}
+	return s.image.Layers[layer-1].CreatedBy
 }
 
 func (o *Origin) text() string {

@@ -53,7 +53,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		Layers:   make([]*View, len(image.Layers)),
 		Warnings: keyWarnings(image, bootstrap.Tree, tails),
 		Verified: Verified,
-		Ordered:  inOrder(image, bootstrap),
+		Ordered:  InOrder(image, bootstrap),
 		stores:   stores(image, bootstrap.Tree, tails),
 		reader:   blob.NewReader(sources),
 	}

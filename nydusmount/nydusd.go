@@ -67,7 +67,7 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 		Image:    image,
 		Merged:   &View{Tree: bootstrap.Tree, source: files},
 		Layers:   make([]*View, len(image.Layers)),
-		Ordered:  inOrder(image, bootstrap),
+		Ordered:  InOrder(image, bootstrap),
 		NoLayers: "nydusd shows the merged image only",
 		Warnings: keyWarnings(image, bootstrap.Tree, nil),
 		Verified: NotVerified,

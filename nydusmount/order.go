@@ -23,7 +23,7 @@ func (m *Mount) CreatedBy() []string {
 	return make([]string, layers)
 }
 
-// inOrder says whether a manifest is known to list the image's layers as they
+// InOrder says whether a manifest is known to list the image's layers as they
 // were put onto each other, bottom first.
 //
 // nydus-snapshotter before v0.15.12, which is in nydusify before v2.4.1, lists the
@@ -32,7 +32,7 @@ func (m *Mount) CreatedBy() []string {
 // which a walk by names first meets their data, so that the layer of /app comes
 // before that of /bin and /etc (builder/src/merge.rs).
 // Nydusify's optimize and commit go on from whatever image they are given.
-func inOrder(image *nydusimage.Image, b *nydusimage.Bootstrap) bool {
+func InOrder(image *nydusimage.Image, b *nydusimage.Bootstrap) bool {
 	layers := image.Layers
 	refers := func(l nydusimage.Layer) bool { return l.Ref.Hex != "" }
 	switch {
