@@ -1,6 +1,7 @@
 package testimage
 
 import (
+	"bytes"
 	"embed"
 	"io/fs"
 	"os"
@@ -9,6 +10,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 )
 
 // newerForms are what nydus-image 2.2.0 cannot make, by the tags under which testdata/newer has them.
@@ -19,7 +22,13 @@ var newerForms = map[string]ConvertOptions{
 	"encrypted-batch": {Encrypt: true, BatchSize: 0x10000},
 }
 
-// newerDir holds an OCI layout: the image of Tiny, tag "oci", and its Nydus twins.
+// The tags under which testdata/newer has images that nydusify made of others.
+const (
+	optimizedTag = "optimized"
+	committedTag = "committed"
+)
+
+// newerDir holds an OCI layout: the image of Tiny, tag "oci", its Nydus twins, and images made of such twins.
 const newerDir = "testdata/newer"
 
 //go:embed testdata/newer
@@ -30,8 +39,33 @@ func NewerForms() []string {
 	return []string{"crc32", "batch", "encrypted", "encrypted-batch"}
 }
 
+// CommittedSource is an OCI image whose files are those of the image "committed" in NewerLayout.
+func CommittedSource(t testing.TB) v1.Image {
+	t.Helper()
+	upper, err := partial.CompressedToLayer(storeLayer(t, committedUpper()))
+	if err != nil {
+		t.Fatalf("make the layer that a container wrote: %v", err)
+	}
+	img, err := mutate.AppendLayers(Newer(t, "oci"), upper)
+	if err != nil {
+		t.Fatalf("put the layer that a container wrote onto the image: %v", err)
+	}
+	return img
+}
+
+// committedUpper is what the container wrote that "committed" was made of.
+func committedUpper() Layer {
+	return Layer{
+		Text("etc/debian_version", "committed\n"),
+		Whiteout("etc/os-release"),
+		Reg("opt/written", bytes.Repeat([]byte("written by the container\n"), 10_000)).WithMode(0o600).WithOwner(1000, 1000),
+		Sym("opt/link", "written"),
+	}.WithParents()
+}
+
 // NewerLayout is the path of an OCI layout with the image of Tiny, tag "oci", and with its Nydus twins, tags NewerForms,
-// which a newer nydus-image made than that of Tools (testdata/README.md).
+// which a newer nydus-image made than that of Tools (testdata/README.md). Tag "optimized" is a twin with a blob of files
+// to be prefetched; "committed" is a twin onto which a container's changes were committed (CommittedSource).
 func NewerLayout(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "newer")
