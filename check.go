@@ -46,15 +46,9 @@ func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
   # Compare the two images of each platform in one index
   $ trivy nydus check --all-platforms registry.example.com/app:both`
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := readConfiguration(cmd, globals); err != nil {
-			return err
-		}
-		if err := flags.Bind(cmd); err != nil {
-			return usage("read the flags: %w", err)
-		}
-		options, err := flags.ToOptions(nil)
+		options, err := readOptions(cmd, globals, flags, nil)
 		if err != nil {
-			return usage("read the flags: %w", err)
+			return err
 		}
 		values, err := ours.options()
 		if err != nil {

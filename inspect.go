@@ -93,15 +93,9 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 		if err != nil {
 			return err
 		}
-		if err := readConfiguration(cmd, globals); err != nil {
-			return err
-		}
-		if err := flags.Bind(cmd); err != nil {
-			return usage("read the flags: %w", err)
-		}
-		options, err := flags.ToOptions([]string{target})
+		options, err := readOptions(cmd, globals, flags, []string{target})
 		if err != nil {
-			return usage("read the flags: %w", err)
+			return err
 		}
 		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
 		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {

@@ -81,15 +81,9 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 		return nil
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := readConfiguration(cmd, globals); err != nil {
-			return err
-		}
-		if err := flags.Bind(cmd); err != nil {
-			return usage("read the flags: %w", err)
-		}
-		options, err := flags.ToOptions(args[:1])
+		options, err := readOptions(cmd, globals, flags, args[:1])
 		if err != nil {
-			return usage("read the flags: %w", err)
+			return err
 		}
 		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
 		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {

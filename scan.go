@@ -56,15 +56,9 @@ func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
   # Write down what was read and what it was verified against
   $ trivy nydus --evidence evidence.json registry.example.com/app:nydus`
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := readConfiguration(cmd, globals); err != nil {
-			return err
-		}
-		if err := flags.Bind(cmd); err != nil {
-			return usage("read the flags: %w", err)
-		}
-		options, err := flags.ToOptions(args)
+		options, err := readOptions(cmd, globals, flags, args)
 		if err != nil {
-			return usage("read the flags: %w", err)
+			return err
 		}
 		values, err := ours.options()
 		if err != nil {
@@ -118,6 +112,22 @@ func imageFlags(globals *flag.GlobalFlagGroup, ours *nydusFlagGroup) flag.Flags 
 		flag.NewSecretFlagGroup(),
 		flag.NewVulnerabilityFlagGroup(),
 	}
+}
+
+// readOptions reads a command's flags, environment and trivy.yaml, the global ones
+// first. args are the images that Trivy's options name.
+func readOptions(cmd *cobra.Command, globals *flag.GlobalFlagGroup, flags flag.Flags, args []string) (flag.Options, error) {
+	if err := readConfiguration(cmd, globals); err != nil {
+		return flag.Options{}, err
+	}
+	if err := flags.Bind(cmd); err != nil {
+		return flag.Options{}, usage("read the flags: %w", err)
+	}
+	options, err := flags.ToOptions(args)
+	if err != nil {
+		return flag.Options{}, usage("read the flags: %w", err)
+	}
+	return options, nil
 }
 
 // readConfiguration binds the global flags, reads trivy.yaml and starts the

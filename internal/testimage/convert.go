@@ -238,8 +238,11 @@ func storeBlob(dir, blobFile string, ref v1.Hash) (convertedBlob, error) {
 	return b, os.WriteFile(filepath.Join(dir, layerBootDir, b.id()), boot, 0o644)
 }
 
-func unpackLayer(l v1.Layer, name string) error {
-	rc, err := l.Uncompressed()
+func unpackLayer(l v1.Layer, name string) error { return copyLayer(l.Uncompressed, name) }
+
+// copyLayer writes what a layer's Compressed or Uncompressed gives into a file.
+func copyLayer(open func() (io.ReadCloser, error), name string) error {
+	rc, err := open()
 	if err != nil {
 		return err
 	}

@@ -70,20 +70,7 @@ func tocDigest(blob string) (string, error) {
 	return fmt.Sprintf("%x", digest.Sum(nil)), err
 }
 
-func storeCompressed(l v1.Layer, name string) error {
-	rc, err := l.Compressed()
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(f, rc)
-	return err
-}
+func storeCompressed(l v1.Layer, name string) error { return copyLayer(l.Compressed, name) }
 
 // Members returns the image with its layers compressed anew, into gzip members of size bytes of tar each, as pigz and
 // concatenated files have them.
