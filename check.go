@@ -27,10 +27,10 @@ func check(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
-	ours, nydusd := newCheckFlagGroup(), newNydusdFlagGroup()
+	ours, nydusd, bound := newCheckFlagGroup(), newNydusdFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
 	progress := &flag.DBFlagGroup{NoProgress: flag.NewDBFlagGroup().NoProgress}
-	flags := flag.Flags{globals, ours, nydusd, image, progress, flag.NewRegistryFlagGroup()}
+	flags := flag.Flags{globals, ours, nydusd, bound, image, progress, flag.NewRegistryFlagGroup()}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus check [flags] OCI-IMAGE NYDUS-IMAGE | INDEX | NYDUS-IMAGE"
 	cmd.Short = "Compare a Nydus image with the OCI image it was made from"
@@ -55,6 +55,9 @@ func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
 			return err
 		}
 		if values.nydusd, err = nydusd.options(); err != nil {
+			return err
+		}
+		if values.bounds, err = bound.options(); err != nil {
 			return err
 		}
 		if err := values.checkArguments(options, args); err != nil {

@@ -52,6 +52,7 @@ type checkFlags struct {
 	// flag gives one.
 	source, target *types.Credential
 	nydusd         nydusdOptions
+	bounds         bounds
 }
 
 func newCheckFlagGroup() *checkFlagGroup {

@@ -35,7 +35,7 @@ type checkSide struct {
 
 func newCheckSide(options flag.Options, ours checkFlags, name string, stderr io.Writer) *checkSide {
 	return &checkSide{
-		service: &service{session: &session{ours: nydusOptions{plainHTTP: ours.plainHTTP, keys: ours.keys}, stderr: stderr}, options: options},
+		service: &service{session: &session{ours: nydusOptions{plainHTTP: ours.plainHTTP, keys: ours.keys, bounds: ours.bounds}, stderr: stderr}, options: options},
 		name:    name,
 	}
 }

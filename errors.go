@@ -48,6 +48,9 @@ func explain(err error) string {
 }
 
 func hint(err error) string {
+	if raise := limitHint(err); raise != "" {
+		return raise
+	}
 	var ofCheck checkError
 	if errors.As(err, &ofCheck) {
 		return ofCheck.hint()

@@ -38,6 +38,7 @@ type nydusOptions struct {
 	twin          bool
 	keys          *ocicrypt.Keys // nil without the flag
 	nydusd        nydusdOptions
+	bounds        bounds
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {

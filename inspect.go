@@ -69,9 +69,9 @@ func inspectImage(ctx context.Context, args []string, stdin io.Reader, stdout, s
 
 func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
-	ours := newInspectFlagGroup()
+	ours, bound := newInspectFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
-	flags := flag.Flags{globals, ours, image, flag.NewRegistryFlagGroup()}
+	flags := flag.Flags{globals, ours, bound, image, flag.NewRegistryFlagGroup()}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus inspect [flags] IMAGE|BOOTSTRAP [COMMAND [ARGUMENTS]]"
 	cmd.Short = "Look inside a Nydus image"
@@ -99,6 +99,9 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 		}
 		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
 		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {
+			return err
+		}
+		if values.bounds, err = bound.options(); err != nil {
 			return err
 		}
 		s := &service{session: &session{ours: values, stderr: stderr}, options: options, started: time.Now()}
@@ -160,7 +163,7 @@ func (s *service) inspect(ctx context.Context, target string, call *inspect.Call
 // openInspect opens the target within --timeout.
 func (s *service) openInspect(ctx context.Context, target string, o inspect.Output) (*inspect.Session, error) {
 	if inspect.IsBootstrap(target) {
-		return inspect.OpenBootstrap(target)
+		return inspect.OpenBootstrap(target, s.ours.bounds.limits)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.options.Timeout,
 		fmt.Errorf("opening the image took longer than %v (--timeout): %w", s.options.Timeout, context.DeadlineExceeded))

@@ -61,9 +61,9 @@ func mount(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
-	ours, nydusd := newMountFlagGroup(), newNydusdFlagGroup()
+	ours, nydusd, bound := newMountFlagGroup(), newNydusdFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
-	flags := flag.Flags{globals, ours, nydusd, image, flag.NewRegistryFlagGroup()}
+	flags := flag.Flags{globals, ours, nydusd, bound, image, flag.NewRegistryFlagGroup()}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus mount [flags] IMAGE FOLDER"
 	cmd.Short = "Mount a Nydus image in a folder through nydusd, until interrupted"
@@ -90,6 +90,9 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 			return err
 		}
 		if values.nydusd, err = nydusd.options(); err != nil {
+			return err
+		}
+		if values.bounds, err = bound.options(); err != nil {
 			return err
 		}
 		return runMount(cmd.Context(), options, values, ours.Prefetch.Value(), args[0], args[1], stderr)

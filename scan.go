@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -41,8 +42,8 @@ func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, std
 func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
 	ours := newNydusFlagGroup()
-	nydusd := newNydusdFlagGroup()
-	flags := append(imageFlags(globals, ours), nydusd)
+	nydusd, bound := newNydusdFlagGroup(), newScanBoundFlagGroup()
+	flags := append(imageFlags(globals, ours), nydusd, bound)
 	cmd := newCobra()
 	cmd.Use = "trivy nydus [scan] [flags] IMAGE..."
 	cmd.Short = "Scan a Nydus image"
@@ -65,6 +66,9 @@ func newScanCommand(stdout, stderr io.Writer) *cobra.Command {
 			return err
 		}
 		if values.nydusd, err = nydusd.options(); err != nil {
+			return err
+		}
+		if values.bounds, err = bound.options(); err != nil {
 			return err
 		}
 		return runScan(cmd.Context(), options, values, args, stdout, stderr)
@@ -151,6 +155,7 @@ func readConfiguration(cmd *cobra.Command, globals *flag.GlobalFlagGroup) error 
 		return usage("read the global flags: %w", err)
 	}
 	log.InitLogger(options.Debug, options.Quiet)
+	log.SetDefault(log.New(visibleLog{slog.Default().Handler()}))
 	return nil
 }
 

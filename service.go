@@ -104,7 +104,8 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			Name:          config.Target,
 			Mount:         s.ours.mount,
 			RequireLayers: s.ours.requireLayers,
-			Warn:          func(line string) { log.Warn(line) },
+			MaxFile:       s.ours.bounds.file,
+			Warn:          func(line string) { log.Warn(oneLine(line)) },
 			Progress:      s.meter.update,
 		})
 		return scanned{s.artifact, s}, func() {}, nil
@@ -173,9 +174,10 @@ func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.O
 		PlainHTTP: s.ours.plainHTTP,
 		Twin:      s.ours.twin,
 		Keys:      s.ours.keys,
+		Limits:    s.ours.bounds.limits,
 		Platform:  trivy.Platform.Platform,
 		Traffic:   &s.traffic,
-		Notice:    func(line string) { log.Info(line) },
+		Notice:    func(line string) { log.Info(oneLine(line)) },
 		Metadata:  nydusimage.NewMetadataCache(filepath.Join(s.options.CacheDir, "nydus")),
 		Keychain:  authn.NewMultiKeychain(authn.DefaultKeychain, github.Keychain),
 	}

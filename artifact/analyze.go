@@ -212,6 +212,10 @@ func (a *Artifact) analyzeFile(ctx context.Context, group *errgroup.Group, i *it
 	if len(i.want.post) == 0 {
 		return nil
 	}
+	if err := a.image.Limits().Temp.Take("copies of files for the analyzers that read files together", uint64(f.inode.Size)); err != nil {
+		a.failures.add(f.path, err)
+		return err
+	}
 	copied, err := s.composite.CopyFileToTemp(opener, info)
 	if err != nil {
 		return fmt.Errorf("copy %s for the analyzers that read files together: %w", f.path, err)

@@ -16,9 +16,11 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
@@ -46,12 +48,21 @@ type Options struct {
 	Mount string
 	// RequireLayers refuses an image of which the hidden files are not known.
 	RequireLayers bool
+	// MaxFile is how many bytes analyzers may be given of one file; 0 is
+	// [DefaultMaxFile].
+	MaxFile int64
 	// Warn, if not nil, is told what a person should know, a line each.
 	Warn func(string)
 	// Progress, if not nil, is told how many files of how many are done. It may
 	// be called from several goroutines at once.
 	Progress func(done, total int)
 }
+
+// DefaultMaxFile is how many bytes of a file analyzers are given, unless the user
+// allows more. Some analyzers keep all of a file in memory, and a bootstrap of a
+// kilobyte can show a file of terabytes. Of larger files that are read in parts only,
+// as executables are, the parts count.
+const DefaultMaxFile int64 = 1_000_000_000
 
 // An Artifact is a Nydus image to be scanned, once.
 type Artifact struct {
@@ -69,8 +80,12 @@ type Artifact struct {
 	progress progress
 	layers   []layer
 	works    []*work
-	read     int // files that analyzers were given
-	evidence Evidence
+	warnings []string
+	// databaseKey is the digest of the package databases that the image shows, once
+	// it is needed.
+	databaseKey string
+	read        int // files that analyzers were given
+	evidence    Evidence
 }
 
 var _ artifact.Artifact = (*Artifact)(nil)
@@ -87,6 +102,7 @@ func New(image *nydusimage.Image, open func(context.Context) (*nydusmount.Mount,
 		log:       log.WithPrefix("nydus"),
 		desk:      newDesk(analyzers.group),
 		limit:     semaphore.New(analyzers.option.Parallel),
+		failures:  failures{maxFile: cmp.Or(our.MaxFile, DefaultMaxFile)},
 		progress:  progress{report: our.Progress},
 	}
 }
@@ -120,11 +136,12 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if a.mount, err = a.open(ctx); err != nil {
 		return r, fmt.Errorf("open the image: %w", err)
 	}
-	a.warn(a.mount.Warnings)
 	cut, err := cut(a.mount, a.option.WalkerOption)
 	if err != nil {
 		return r, fmt.Errorf("assign files to layers: %w", err)
 	}
+	a.warnings = slices.Concat(a.mount.Warnings, cut.warnings)
+	a.warn(a.warnings)
 	if err := a.tell(cut.notes); err != nil {
 		return r, err
 	}
@@ -139,10 +156,12 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	for _, s := range cut.slices {
 		w := &work{slice: s, base: a.layers[s.layer].base}
 		a.chooseFiles(w)
-		if w.key, err = a.sliceKey(w); err != nil {
-			return r, fmt.Errorf("cache key of layer %d: %w", s.layer+1, err)
-		}
 		a.works = append(a.works, w)
+	}
+	for _, w := range a.works {
+		if w.key, err = a.sliceKey(w); err != nil {
+			return r, fmt.Errorf("cache key of layer %d: %w", w.layer+1, err)
+		}
 		r.Keys = append(r.Keys, w.key)
 	}
 	if r.ImageKey, err = a.imageKey(); err != nil {

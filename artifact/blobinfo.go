@@ -55,7 +55,7 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		DiffID:        layer.diffID,
 		CreatedBy:     layer.createdBy,
 		WhiteoutFiles: w.whiteouts,
-		PackageInfos:  w.database.result.PackageInfos,
+		PackageInfos:  w.packageInfos(),
 	}
 	s.shown.result.SystemInstalledFiles = w.database.trusted.names
 	s.hidden[replaced].result.SystemInstalledFiles = w.database.claimed.names
@@ -64,7 +64,9 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		if err != nil {
 			return info, fmt.Errorf("layer %d: %w", w.layer+1, err)
 		}
-		if sink == s.shown {
+		if sink != s.shown {
+			w.keepHidden(&part)
+		} else {
 			info.OS, info.Repository, info.BuildInfo = part.OS, part.Repository, part.BuildInfo
 			info.CustomResources = part.CustomResources
 		}

@@ -78,7 +78,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	}
 	stats := a.mount.Stats()
 	e.Chunks, e.ChunkBytes, e.ChunksAgain = stats.Chunks, stats.Bytes, stats.ChunksAgain
-	e.Verified, e.Warnings = a.mount.Verified, a.mount.Warnings
+	e.Verified, e.Warnings = a.mount.Verified, a.warnings
 	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
 	a.evidence = e
 }

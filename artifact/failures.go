@@ -11,14 +11,17 @@ import (
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	xio "github.com/aquasecurity/trivy/pkg/x/io"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // failures records the reads that failed. Trivy's analyzers log a read error
 // and go on, which would leave a report that looks clean.
 type failures struct {
-	mu    sync.Mutex
-	paths map[string]error
-	order []string
+	maxFile int64 // how many bytes may be read of a file
+	mu      sync.Mutex
+	paths   map[string]error
+	order   []string
 }
 
 func (f *failures) add(path string, err error) {
@@ -67,7 +70,7 @@ func (e *ReadError) Unwrap() error { return e.err }
 // opener gives analyzers a file whose failed reads are recorded.
 func (f *failures) opener(file *file) analyzer.Opener {
 	return func() (xio.ReadSeekCloserAt, error) {
-		return &recordedFile{open: file.view.Open(file.path, file.inode), path: file.path, failures: f}, nil
+		return &recordedFile{open: file.view.Open(file.path, file.inode), path: file.path, failures: f, left: f.maxFile}, nil
 	}
 }
 
@@ -82,15 +85,42 @@ type recordedFile struct {
 	open     openFile
 	path     string
 	failures *failures
+	mu       sync.Mutex
+	left     int64 // bytes that may still be read
 }
 
 func (r *recordedFile) Read(p []byte) (int, error) {
+	if err := r.take(len(p)); err != nil {
+		return 0, r.record(err)
+	}
 	n, err := r.open.Read(p)
+	r.giveBack(len(p) - n)
 	return n, r.record(err)
 }
 
+// take counts bytes that are to be read.
+func (r *recordedFile) take(n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left <= 0 {
+		return &rafs.LimitError{Bound: rafs.BoundFile, What: "what is read of the file", Allowed: r.failures.maxFile}
+	}
+	r.left -= int64(n)
+	return nil
+}
+
+func (r *recordedFile) giveBack(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left += int64(n)
+}
+
 func (r *recordedFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.take(len(p)); err != nil {
+		return 0, r.record(err)
+	}
 	n, err := r.open.ReadAt(p, off)
+	r.giveBack(len(p) - n)
 	if off < 0 {
 		return n, err // the analyzer's mistake, made by a malformed file
 	}

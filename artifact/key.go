@@ -16,7 +16,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 2
+	version = 3
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -31,15 +31,24 @@ func (a *Artifact) imageKey() (string, error) {
 // depends on: the blob, the files that are read, whether the image shows
 // them and how far they are verified, what of the result belongs to the image,
 // and, through Trivy's own function, analyzers and options.
+//
+// What the image's other slices say of package databases counts where the slice's
+// own databases are not all shown: see [database]. All slices must be known.
 func (a *Artifact) sliceKey(w *work) (string, error) {
 	layer := &a.layers[w.layer]
 	files, err := digestFiles(w.files)
 	if err != nil {
 		return "", err
 	}
+	databases := ""
+	if !w.vouched() {
+		if databases, err = a.digestDatabases(); err != nil {
+			return "", err
+		}
+	}
 	parts, err := json.Marshal(struct {
 		Blob, DiffID, CreatedBy string
-		Files                   string
+		Files, Databases        string
 		Whiteouts               []string
 		Base, LayerTree         bool
 		Size                    int64
@@ -47,7 +56,7 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		Verified                nydusmount.Verification
 	}{
 		Blob: layer.digest, DiffID: layer.diffID, CreatedBy: layer.createdBy,
-		Files: files, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
+		Files: files, Databases: databases, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
 	})
@@ -55,6 +64,24 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		return "", err
 	}
 	return cache.CalcKey(keyPrefix+string(parts), version, a.group.AnalyzerVersions(), a.handlers.Versions(), a.option)
+}
+
+// digestDatabases hashes what the image shows of package databases.
+func (a *Artifact) digestDatabases() (string, error) {
+	if a.databaseKey != "" {
+		return a.databaseKey, nil
+	}
+	var files []wantedFile
+	for _, w := range a.works {
+		for n := range w.files {
+			if f := &w.files[n]; f.want.database && f.seen == shown {
+				files = append(files, *f)
+			}
+		}
+	}
+	var err error
+	a.databaseKey, err = digestFiles(files)
+	return a.databaseKey, err
 }
 
 // digestFiles hashes what a scan of the files depends on: paths, visibility,

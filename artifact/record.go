@@ -23,15 +23,17 @@ type record struct {
 	Evidence     Evidence
 }
 
-// recordName covers all that the keys depend on: the manifest, the way in which
-// it is mounted, the analyzers and the options.
+// recordName covers all that the keys depend on: the manifest, where the image was
+// read, since the manifest does not vouch for layers' bootstraps, the way in which it
+// is mounted, the analyzers and the options.
 func (a *Artifact) recordName() (string, error) {
 	parts, err := json.Marshal(struct {
 		Manifest     string
+		Origin       string
 		Mount        string
 		Config       any
 		FileChecksum bool
-	}{a.image.Digest.String(), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
+	}{a.image.Digest.String(), a.image.Origin(), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
 	if err != nil {
 		return "", err
 	}

@@ -53,6 +53,9 @@ type slicing struct {
 	layers []layer
 	slices []slice  // one a layer
 	notes  []string // what a person should know about it
+	// warnings are what a person should know of the image; they are no reason to
+	// refuse it.
+	warnings []string
 }
 
 // cut assigns the files of an image to its layers. With trees of the layers
@@ -95,7 +98,30 @@ func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 			}
 		}
 	}
+	c.distrustHistory()
 	return c, nil
+}
+
+// distrustHistory takes no layer for one of a base image if all files would lie in
+// such layers: with a history that says so, an image could keep its secrets from
+// being looked for.
+func (c *slicing) distrustHistory() {
+	bases := 0
+	for i := range c.layers {
+		if c.layers[i].base {
+			bases++
+		}
+		if len(c.slices[i].files) > 0 && !c.layers[i].base {
+			return
+		}
+	}
+	if bases == 0 {
+		return
+	}
+	for i := range c.layers {
+		c.layers[i].base = false
+	}
+	c.warnings = append(c.warnings, "by its history, all files of the image would be those of a base image, in which Trivy looks for no secrets: they are looked for in all layers")
 }
 
 // overlay applies the layers' trees, and returns nil where they cannot be used.

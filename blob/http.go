@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // resumes is how often a body that breaks off is asked for again, from where
@@ -32,6 +34,7 @@ type HTTP struct {
 	whole    *spool
 	download chan struct{}
 	noticed  bool
+	temp     *rafs.Budget // what such downloads may take of the disk
 }
 
 // NewHTTP returns the source of the blob at the given address, size bytes
@@ -45,6 +48,10 @@ func NewHTTP(transport http.RoundTripper, address *url.URL, size int64, notice f
 	return &HTTP{transport: transport, origin: address, size: size, notice: notice}
 }
 
+// Spool sets what may be taken of the disk for blobs that are downloaded whole. It
+// must be called before anything is read.
+func (h *HTTP) Spool(temp *rafs.Budget) { h.temp = temp }
+
 // Size implements [Source].
 func (h *HTTP) Size() int64 { return h.size }
 
@@ -57,6 +64,7 @@ func (h *HTTP) Close() error {
 	}
 	err := h.whole.Close()
 	h.whole = nil
+	h.temp.Return(uint64(h.size))
 	return err
 }
 
@@ -216,7 +224,13 @@ func (h *HTTP) spool(resp *http.Response) error {
 	if tell {
 		h.notice(fmt.Sprintf("%s has no ranges: downloading a blob of %d bytes whole", resp.Request.URL.Host, h.size))
 	}
-	whole, err := newSpool(resp.Body, h.size)
+	var whole *spool
+	err := h.temp.Take("a blob from a registry without ranges", uint64(h.size))
+	if err == nil {
+		if whole, err = newSpool(resp.Body, h.size); err != nil {
+			h.temp.Return(uint64(h.size))
+		}
+	}
 	h.mu.Lock()
 	h.whole, h.download = whole, nil
 	h.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -47,6 +48,16 @@ func (m *Meta) Chunk(i int) MetaChunk {
 // package reads the entries.
 func HasMeta(b rafs.Blob) bool {
 	return b.Meta.UncompressedSize != 0 && Supported(b) == nil
+}
+
+// MetaMemory is what [ReadMeta] takes, in bytes: as it is stored and decompressed. It
+// is as the blob table says, which may be anything.
+func MetaMemory(b rafs.Blob) uint64 {
+	sum := b.Meta.CompressedSize + b.Meta.UncompressedSize
+	if sum < b.Meta.CompressedSize {
+		return math.MaxUint64
+	}
+	return sum
 }
 
 // ReadMeta reads blob.meta, where the bootstrap's blob table says that it lies,
@@ -140,7 +151,29 @@ func parseMeta(table, header []byte, b rafs.Blob) (*Meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Meta{entries: table[:int(count)*size], entrySize: size, contexts: contexts}, nil
+	meta := &Meta{entries: table[:int(count)*size], entrySize: size, contexts: contexts}
+	return meta, meta.checkEntries(b)
+}
+
+// checkEntries checks what makes the table the only one of its blob. nydusd finds
+// a chunk by its number, for a FUSE mount, or by its place in the decompressed blob,
+// by halving, for one of EROFS; and it keeps what it has decompressed at that place.
+// So places must ascend and not overlap, or else a container could be given another
+// chunk than the one that was asked for. Only blobs with the feature have chunks in
+// batches or in gzip streams: the bootstrap does not locate these.
+func (m *Meta) checkEntries(b rafs.Blob) error {
+	var end uint64
+	for i := range m.Len() {
+		c := m.Chunk(i)
+		switch {
+		case c.UncompressedOffset < end:
+			return fmt.Errorf("blob.meta puts chunk %d at %d of the decompressed blob, where the one before ends at %d: %w", i, c.UncompressedOffset, end, rafs.ErrCorrupt)
+		case c.shared() && !hasContexts(b):
+			return fmt.Errorf("blob.meta says that chunk %d shares what it is stored in, the blob has no such chunks: %w", i, rafs.ErrCorrupt)
+		}
+		end = c.UncompressedOffset + uint64(c.UncompressedSize)
+	}
+	return nil
 }
 
 // Check compares what the bootstrap says of a chunk with blob.meta. Where the

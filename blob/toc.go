@@ -29,9 +29,10 @@ const (
 	tocEntrySize  = 128
 	// maxTOCEntries is far above the six names that the format knows.
 	maxTOCEntries = 64
-	// MaxBootstrap bounds the memory that one bootstrap may take: that of an
-	// image of some millions of files.
-	MaxBootstrap = 1 << 30
+	// MaxBootstrap bounds the memory that one part of a blob's tail may take: what
+	// nydusd reads of a bootstrap. Users of this package have lower bounds, see
+	// [rafs.BoundMetadata].
+	MaxBootstrap = rafs.MaxBootstrapSize
 )
 
 // bootstrapLimit is MaxBootstrap; fuzzing lowers it.
@@ -165,6 +166,22 @@ func (t *TOC) Digests(ctx context.Context, source Source) ([]byte, error) {
 		}
 	}
 	return nil, ErrNoTOC
+}
+
+// BootstrapMemory is what [TOC.Bootstrap] takes, in bytes: as it is stored and
+// decompressed. It is as the table says, which may be anything.
+func (t *TOC) BootstrapMemory() uint64 { return t.memory(partBootstrap) }
+
+// DigestsMemory is BootstrapMemory for [TOC.Digests].
+func (t *TOC) DigestsMemory() uint64 { return t.memory(partDigests) }
+
+func (t *TOC) memory(name string) uint64 {
+	for _, p := range t.Parts {
+		if p.Name == name {
+			return uint64(max(p.Size, 0)) + uint64(max(p.StoredSize, 0))
+		}
+	}
+	return 0
 }
 
 func (p *Part) read(ctx context.Context, source Source) ([]byte, error) {

@@ -385,7 +385,7 @@ func TestSupported(t *testing.T) {
 func TestEncryptedMeta(t *testing.T) {
 	m := &metaBuilder{}
 	m.entry(MetaChunk{UncompressedSize: 7})
-	m.entry(MetaChunk{UncompressedSize: 8})
+	m.entry(MetaChunk{UncompressedOffset: 4096, UncompressedSize: 8})
 	file, b := m.table(rafs.BlobEncrypted)
 	x, err := newXTS([32]byte{}, [16]byte{})
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 // checkLayers compares what the layers' trees give, applied in order, with the
 // merged tree. All trees stand on their own.
 func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
-	m := &nydusmount.Mount{}
+	m := &nydusmount.Mount{Image: c.images.Target}
 	for i := range c.tails {
 		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.tails[i].tail.Tree})
 	}

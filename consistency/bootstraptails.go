@@ -42,10 +42,14 @@ func readTails(ctx context.Context, image *nydusimage.Image, merged *rafs.Tree) 
 	tails := make([]layerTail, len(image.Layers))
 	var group errgroup.Group
 	group.SetLimit(parallelTails)
+	budget := image.MetadataBudget()
 	for n := range image.Layers {
 		layer, t := &image.Layers[n], &tails[n]
 		group.Go(func() error {
-			if t.tail, t.err = nydusmount.ReadTail(ctx, layer, entries[layer.BlobID()], image.Metadata); t.err != nil || t.tail.TOC == nil {
+			if t.tail, t.err = nydusmount.ReadTail(ctx, image, layer, entries[layer.BlobID()], budget); t.err != nil || t.tail.TOC == nil {
+				return nil
+			}
+			if t.err = budget.Take("the chunks' digests", t.tail.TOC.DigestsMemory()); t.err != nil {
 				return nil
 			}
 			t.digests, t.err = t.tail.TOC.Digests(ctx, layer.Source)

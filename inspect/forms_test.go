@@ -3,6 +3,7 @@ package inspect_test
 import (
 	"crypto/sha256"
 	"errors"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,7 +110,7 @@ func TestBareBootstraps(t *testing.T) {
 		t.Run(sample, func(t *testing.T) {
 			file := filepath.Join("..", "rafs", "testdata", sample)
 			require.True(t, inspect.IsBootstrap(file))
-			s, err := inspect.OpenBootstrap(file)
+			s, err := inspect.OpenBootstrap(file, nydusimage.Limits{})
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, s.Close()) }()
 			everything(t, s)
@@ -130,11 +131,11 @@ func TestBareBootstraps(t *testing.T) {
 
 // TestRefused: what is no bootstrap that can be read.
 func TestRefused(t *testing.T) {
-	_, err := inspect.OpenBootstrap(filepath.Join("..", "rafs", "testdata", "nm-tarfs", "bootstrap"))
+	_, err := inspect.OpenBootstrap(filepath.Join("..", "rafs", "testdata", "nm-tarfs", "bootstrap"), nydusimage.Limits{})
 	assert.ErrorIs(t, err, rafs.ErrUnsupported)
-	_, err = inspect.OpenBootstrap(filepath.Join("..", "rafs", "testdata", "nm-v6-optimize", "bootstrap"))
+	_, err = inspect.OpenBootstrap(filepath.Join("..", "rafs", "testdata", "nm-v6-optimize", "bootstrap"), nydusimage.Limits{})
 	assert.ErrorIs(t, err, rafs.ErrCorrupt)
-	_, err = inspect.OpenBootstrap("forms_test.go")
+	_, err = inspect.OpenBootstrap("forms_test.go", nydusimage.Limits{})
 	assert.ErrorIs(t, err, rafs.ErrCorrupt)
 }
 

@@ -43,6 +43,7 @@ type Session struct {
 	// What is read only when it is needed.
 	tails  []*nydusmount.Tail // by layer
 	tables map[int]*blob.Meta // by index in the blob table
+	budget *rafs.Budget       // of memory for tails and tables
 	mounts map[string]*opened // by the layers that they are for
 }
 
@@ -55,6 +56,7 @@ func Open(ctx context.Context, image *nydusimage.Image) (*Session, error) {
 	b.File = nil // the tree has its own
 	return &Session{
 		image:     image,
+		budget:    image.MetadataBudget(),
 		bootstrap: b,
 		tree:      b.Tree,
 		directory: root,
@@ -79,8 +81,9 @@ func IsBootstrap(name string) bool {
 	return rafs.IsBootstrap(head[:n])
 }
 
-// OpenBootstrap opens a bootstrap in a file of this machine.
-func OpenBootstrap(name string) (*Session, error) {
+// OpenBootstrap opens a bootstrap in a file of this machine. The zero limits are the
+// defaults.
+func OpenBootstrap(name string, limits nydusimage.Limits) (*Session, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -90,10 +93,15 @@ func OpenBootstrap(name string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits = limits.WithDefaults()
+	if info.Size() > limits.Metadata {
+		return nil, &rafs.LimitError{Bound: rafs.BoundMetadata, What: fmt.Sprintf("%s, of %d bytes", name, info.Size()), Allowed: limits.Metadata}
+	}
 	tree, err := rafs.Open(file, info.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	tree.Allow(limits.Names)
 	return &Session{tree: tree, directory: root}, nil
 }
 
@@ -135,7 +143,7 @@ func (s *Session) tail(ctx context.Context, layer int) (*nydusmount.Tail, error)
 		return tail, nil
 	}
 	l := &s.image.Layers[layer-1]
-	tail, err := nydusmount.ReadTail(ctx, l, s.entry(l.BlobID()), s.image.Metadata)
+	tail, err := nydusmount.ReadTail(ctx, s.image, l, s.entry(l.BlobID()), s.budget)
 	if err != nil {
 		return nil, fmt.Errorf("layer %d of %d, blob %s: %w", layer, len(s.image.Layers), l.Digest, err)
 	}

@@ -8,12 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -39,7 +40,8 @@ type Bootstrap struct {
 	// is a claim of whoever made the image: nothing may be fetched from there.
 	Backend []byte
 
-	layer []byte // the archive, verified and decrypted: see DiffID
+	layer   []byte // the archive, verified and decrypted: see DiffID
+	allowed int64  // what it may unpack to
 }
 
 // kindBootstrap is where a [MetadataCache] keeps bootstrap layers.
@@ -62,7 +64,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 	}
 	data := i.Metadata.Get(kindBootstrap, d.Digest.String())
 	if data == nil || checkDigest(data, d.Digest) != nil {
-		if data, err = readBlob(ctx, i.store, d, maxBootstrapLayer); err != nil {
+		if data, err = i.readBootstrapLayer(ctx, d); err != nil {
 			return nil, err
 		}
 		// Without a cache the next scan is slower, no more.
@@ -78,13 +80,24 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 		return nil, err
 	}
 	defer archive.Close()
-	b, err := unpackBootstrapLayer(archive)
+	b, err := unpackBootstrapLayer(archive, i.Limits().Metadata)
 	if err != nil {
 		return nil, err
 	}
-	b.layer = data
-	b.Tree, err = rafs.Open(bytes.NewReader(b.File), int64(len(b.File)))
+	b.layer, b.allowed = data, i.Limits().Metadata
+	if b.Tree, err = rafs.Open(bytes.NewReader(b.File), int64(len(b.File))); err == nil {
+		b.Tree.Allow(i.Limits().Names)
+	}
 	return b, err
+}
+
+// readBootstrapLayer fetches the layer. A compressed one is not larger than what it
+// unpacks to.
+func (i *Image) readBootstrapLayer(ctx context.Context, d v1.Descriptor) ([]byte, error) {
+	if d.Size > i.Limits().Metadata {
+		return nil, &rafs.LimitError{Bound: rafs.BoundMetadata, What: fmt.Sprintf("its %d bytes", d.Size), Allowed: i.Limits().Metadata}
+	}
+	return readBlob(ctx, i.store, d, d.Size)
 }
 
 // uncompressed tells gzip, zstd and plain tar by their first bytes: media types
@@ -107,49 +120,70 @@ func uncompressed(data []byte) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// maxUnpacked bounds what a bootstrap layer unpacks to; tests lower it.
-var maxUnpacked int64 = blob.MaxBootstrap
-
-// unpackBootstrapLayer reads the archive into memory, at most maxUnpacked bytes
-// of it, and opens no tree.
-func unpackBootstrapLayer(archive io.Reader) (*Bootstrap, error) {
-	limited := &io.LimitedReader{R: archive, N: maxUnpacked}
-	left := maxUnpacked // apart from limited: a sparse file's holes are not in the archive
+// unpackBootstrapLayer reads the archive into memory, at most allowed bytes of it,
+// and opens no tree.
+//
+// The runtime unpacks the whole archive into a folder, as it does with any layer.
+// So whatever could there put another file in the place of one that was read here
+// is refused: a name that is spelled in another way or comes twice, a link, a
+// whiteout.
+func unpackBootstrapLayer(archive io.Reader, allowed int64) (*Bootstrap, error) {
+	limited := &io.LimitedReader{R: archive, N: allowed}
+	over := errUnpacked(allowed)
+	unpackError := func(err error) error {
+		if limited.N <= 0 {
+			return over
+		}
+		return fmt.Errorf("unpack it: %w: %w", rafs.ErrCorrupt, err)
+	}
+	left := allowed // apart from limited: a sparse file's holes are not in the archive
 	files := tar.NewReader(limited)
 	b := &Bootstrap{Metas: make(map[string][]byte)}
+	seen := make(map[string]bool)
 	for {
 		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && limited.N > 0 { // else the archive goes on
 			break
 		}
 		if err != nil {
-			return nil, unpackError(limited, err)
+			return nil, unpackError(err)
 		}
-		name := strings.TrimPrefix(header.Name, "./")
+		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
+		if err := checkArchived(header, name); err != nil {
+			return nil, err
+		}
+		if header.Typeflag == tar.TypeDir {
+			continue
+		}
 		id, isMeta := strings.CutSuffix(strings.TrimPrefix(name, folderFiles), suffixMeta)
 		isBootstrap := name == fileBootstrap || name == fileBootstrapLegacy
 		switch {
-		case header.Typeflag != tar.TypeReg:
+		case isBootstrap && b.File != nil:
+			return nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
+		case seen[name]:
+			return nil, fmt.Errorf("it holds %q twice: %w", name, ErrInvalid)
+		case len(seen) == maxArchived:
+			return nil, fmt.Errorf("it holds more than %d files: %w", maxArchived, ErrInvalid)
+		}
+		seen[name] = true
+		if !isMeta && !isBootstrap && name != fileBackend {
 			continue
-		case !isMeta && !isBootstrap && name != fileBackend:
-			continue
-		case header.Size > left:
-			return nil, errUnpacked()
+		}
+		if header.Size > left {
+			return nil, over
 		}
 		left -= header.Size
 		var content bytes.Buffer
 		if _, err := io.Copy(&content, files); err != nil {
-			return nil, unpackError(limited, err)
+			return nil, unpackError(err)
 		}
 		switch {
 		case isMeta:
 			b.Metas[id] = content.Bytes()
-		case !isBootstrap:
-			b.Backend = append([]byte{}, content.Bytes()...) // there, though it may be empty
-		case b.File != nil:
-			return nil, fmt.Errorf("it holds two bootstraps: %w", ErrInvalid)
+		case isBootstrap:
+			b.File = append([]byte{}, content.Bytes()...) // there, though it may be empty
 		default:
-			b.File = content.Bytes()
+			b.Backend = append([]byte{}, content.Bytes()...)
 		}
 	}
 	if b.File == nil {
@@ -158,13 +192,28 @@ func unpackBootstrapLayer(archive io.Reader) (*Bootstrap, error) {
 	return b, nil
 }
 
-func unpackError(limited *io.LimitedReader, err error) error {
-	if limited.N <= 0 {
-		return errUnpacked()
-	}
-	return fmt.Errorf("unpack it: %w: %w", rafs.ErrCorrupt, err)
+func errUnpacked(allowed int64) error {
+	return &rafs.LimitError{Bound: rafs.BoundMetadata, What: "what it unpacks to", Allowed: allowed}
 }
 
-func errUnpacked() error {
-	return fmt.Errorf("it unpacks to more than %d bytes: %w", maxUnpacked, rafs.ErrCorrupt)
+// maxArchived is how many files a bootstrap layer may hold: a bootstrap and a table
+// for each of 254 blobs, and as many of other kinds again.
+const maxArchived = 1024
+
+// checkArchived refuses what a bootstrap layer of no converter holds; name is the
+// entry's, cleaned.
+func checkArchived(header *tar.Header, name string) error {
+	switch {
+	case header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeDir:
+		return fmt.Errorf("%q in it is neither a file nor a folder, so a container may get another bootstrap: %w", header.Name, ErrInvalid)
+	case slices.Contains(strings.Split(header.Name, "/"), ".."):
+		return fmt.Errorf("the name %q in it leads upwards: %w", header.Name, ErrInvalid)
+	case strings.HasPrefix(name, whiteoutPrefix), strings.Contains(name, "/"+whiteoutPrefix):
+		return fmt.Errorf("%q in it is a whiteout, so a container may get another bootstrap: %w", header.Name, ErrInvalid)
+	}
+	return nil
 }
+
+// whiteoutPrefix begins the names of what deletes other files where a layer is
+// unpacked.
+const whiteoutPrefix = ".wh."

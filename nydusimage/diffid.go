@@ -20,12 +20,12 @@ func (b *Bootstrap) DiffID() (v1.Hash, error) {
 	}
 	defer archive.Close()
 	h := sha256.New()
-	size, err := io.Copy(h, io.LimitReader(archive, maxUnpacked+1))
+	size, err := io.Copy(h, io.LimitReader(archive, b.allowed+1))
 	switch {
 	case err != nil:
 		return v1.Hash{}, fmt.Errorf("uncompress the bootstrap layer: %w: %w", rafs.ErrCorrupt, err)
-	case size > maxUnpacked:
-		return v1.Hash{}, errUnpacked()
+	case size > b.allowed:
+		return v1.Hash{}, errUnpacked(b.allowed)
 	}
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}, nil
 }

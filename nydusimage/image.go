@@ -65,6 +65,8 @@ type Options struct {
 	Twin bool
 	// Keys decrypt bootstrap layers that are encrypted; nil is none.
 	Keys *ocicrypt.Keys
+	// Limits bound what the image may take; the zero value is the defaults.
+	Limits Limits
 	// Traffic, if not nil, counts requests and bytes.
 	Traffic *Traffic
 	// Notice, if not nil, is told what a person should know, a line each.
@@ -103,6 +105,7 @@ type Image struct {
 	// Metadata, which may be nil, is where metadata is kept.
 	Metadata *MetadataCache
 
+	limits  Limits
 	store   store
 	keys    *ocicrypt.Keys
 	closers closers
@@ -164,7 +167,7 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 	if doc, err = selectManifest(ctx, where, doc, target, &o, preferNydus); err != nil {
 		return nil, err
 	}
-	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, store: where, keys: o.Keys}
+	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, limits: o.Limits.WithDefaults(), store: where, keys: o.Keys}
 	err = image.read(ctx, doc, target)
 	var plain *NotNydusError
 	if o.Twin && errors.As(err, &plain) {

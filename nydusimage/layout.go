@@ -23,8 +23,12 @@ const (
 // A layout is a [store]: an OCI image layout.
 type layout struct {
 	files   layoutFiles
+	path    string
 	traffic *Traffic // may be nil
 }
+
+// origin implements [store].
+func (l *layout) origin() string { return l.path }
 
 // layoutFiles are the files of an OCI layout, in a folder or in an archive.
 type layoutFiles interface {
@@ -48,7 +52,7 @@ func openLayout(ctx context.Context, target string, traffic *Traffic) (*layout, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	l := &layout{files, traffic}
+	l := &layout{files, path, traffic}
 	raw, err := l.index(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the OCI layout %s: %w: %w", path, ErrInvalid, err)

@@ -63,6 +63,7 @@ type oneBlob struct {
 
 func (o *oneBlob) child(context.Context, v1.Descriptor) (*document, error) { return nil, ErrNotFound }
 func (o *oneBlob) blob(v1.Descriptor) (blob.Source, error)                 { o.asked++; return o, nil }
+func (o *oneBlob) origin() string                                          { return "" }
 func (o *oneBlob) Size() int64                                             { return int64(len(o.data)) }
 func (o *oneBlob) Close() error                                            { o.closed++; return nil }
 func (o *oneBlob) ReadRange(_ context.Context, p []byte, off int64) error {
@@ -108,6 +109,28 @@ func archiveOf(t *testing.T, members ...member) []byte {
 	return b.Bytes()
 }
 
+// linked is an archive of a bootstrap, of another file, and of a link to that in
+// the bootstrap's place.
+func linked(t *testing.T, kind byte, bootstrap member) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	_, err := b.Write(bytes.TrimRight(archiveOf(t, bootstrap, member{"image/evil", []byte("evil")}), "\x00"))
+	require.NoError(t, err)
+	b.Write(make([]byte, -b.Len()&511))
+	require.NoError(t, w.WriteHeader(&tar.Header{Name: bootstrap.name, Linkname: "image/evil", Typeflag: kind}))
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+func many(n int) []member {
+	members := make([]member, n)
+	for i := range members {
+		members[i].name = fmt.Sprint("image/", i)
+	}
+	return members
+}
+
 // sparse is an archive of one file of size bytes of which none is stored: a
 // hole, in the form of GNU tar's PAX version 0.1.
 func sparse(name string, size int64) []byte {
@@ -143,7 +166,6 @@ func sparse(name string, size int64) []byte {
 }
 
 func TestUnpackBootstrapLayer(t *testing.T) {
-	set(t, &maxUnpacked, 16<<10)
 	bootstrap := member{fileBootstrap, bytes.Repeat([]byte("b"), 1000)}
 	meta := func(size int) member { return member{"image/abc.blob.meta", make([]byte, size)} }
 	big := make([]byte, 16<<10)
@@ -157,20 +179,28 @@ func TestUnpackBootstrapLayer(t *testing.T) {
 		{"with other files", archiveOf(t, member{"README", []byte("x")}, bootstrap), nil, ""},
 		{"the old name", archiveOf(t, member{"image.boot", bootstrap.content}), nil, ""},
 		{"with dots", archiveOf(t, member{"./image/image.boot", bootstrap.content}), nil, ""},
-		{"a bootstrap over the limit", archiveOf(t, member{fileBootstrap, big}), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
-		{"files that are over it together", archiveOf(t, bootstrap, meta(8<<10), meta(8<<10)), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
-		{"another file over the limit", archiveOf(t, member{"README", big}, bootstrap), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
-		{"a hole over the limit", sparse(fileBootstrap, 1<<40), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
+		{"a bootstrap over the limit", archiveOf(t, member{fileBootstrap, big}), rafs.ErrUnsupported, "what it unpacks to: over the bound of 16384 bytes"},
+		{"files that are over it together", archiveOf(t, bootstrap, meta(8<<10), member{"image/def.blob.meta", make([]byte, 8<<10)}), rafs.ErrUnsupported, "what it unpacks to: over the bound of 16384 bytes"},
+		{"another file over the limit", archiveOf(t, member{"README", big}, bootstrap), rafs.ErrUnsupported, "what it unpacks to: over the bound of 16384 bytes"},
+		{"a hole over the limit", sparse(fileBootstrap, 1<<40), rafs.ErrUnsupported, "what it unpacks to: over the bound of 16384 bytes"},
 		{"two bootstraps", archiveOf(t, bootstrap, bootstrap), ErrInvalid, "it holds two bootstraps"},
 		{"none", archiveOf(t, meta(100)), ErrInvalid, "it holds no image/image.boot"},
 		{"nothing", nil, ErrInvalid, "it holds no image/image.boot"},
+		{"two bootstraps, one spelled in another way", archiveOf(t, bootstrap, member{"/image//image.boot", []byte("x")}), ErrInvalid, "it holds two bootstraps"},
+		{"two bootstraps, one by a detour", archiveOf(t, bootstrap, member{"image/x/../image.boot", []byte("x")}), ErrInvalid, "leads upwards"},
+		{"two bootstraps, one of old", archiveOf(t, bootstrap, member{"image.boot", []byte("x")}), ErrInvalid, "it holds two bootstraps"},
+		{"two tables of one blob", archiveOf(t, bootstrap, meta(1), member{"image/./abc.blob.meta", []byte("x")}), ErrInvalid, "twice"},
+		{"a whiteout", archiveOf(t, bootstrap, member{"image/.wh.image.boot", nil}), ErrInvalid, "whiteout"},
+		{"a symbolic link", linked(t, tar.TypeSymlink, bootstrap), ErrInvalid, "neither a file nor a folder"},
+		{"a hard link", linked(t, tar.TypeLink, bootstrap), ErrInvalid, "neither a file nor a folder"},
+		{"a thousand files", archiveOf(t, many(maxArchived+1)...), rafs.ErrUnsupported, "what it unpacks to"},
 		{"half of it", archiveOf(t, bootstrap)[:700], rafs.ErrCorrupt, "unpack it"},
 		{"no archive", bytes.Repeat([]byte("noise"), 1000), rafs.ErrCorrupt, "unpack it"},
 		{"data elsewhere", archiveOf(t, bootstrap, member{fileBackend, []byte("{}")}), nil, ""},
-		{"data elsewhere, over the limit", archiveOf(t, bootstrap, member{fileBackend, big}), rafs.ErrCorrupt, "it unpacks to more than 16384 bytes"},
+		{"data elsewhere, over the limit", archiveOf(t, bootstrap, member{fileBackend, big}), rafs.ErrUnsupported, "what it unpacks to: over the bound of 16384 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, err := unpackBootstrapLayer(bytes.NewReader(c.archive))
+			b, err := unpackBootstrapLayer(bytes.NewReader(c.archive), 16<<10)
 			if c.err != nil {
 				assert.ErrorIs(t, err, c.err)
 				assert.ErrorContains(t, err, c.says)
@@ -211,7 +241,7 @@ func TestUncompressed(t *testing.T) {
 	for name, data := range map[string][]byte{"gzip": gz.Bytes()[:5], "zstd": {0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff}} {
 		r, err := uncompressed(data)
 		if err == nil {
-			_, err = unpackBootstrapLayer(r)
+			_, err = unpackBootstrapLayer(r, 1<<20)
 		}
 		assert.ErrorIs(t, err, rafs.ErrCorrupt, name)
 	}

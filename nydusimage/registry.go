@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // A registry is a [store]: one repository on one host, logged in.
@@ -23,6 +24,7 @@ type registry struct {
 	repository name.Repository
 	transport  http.RoundTripper // *transport.Wrapper: authenticated
 	notice     func(string)
+	temp       *rafs.Budget // for blobs of a registry without ranges
 	// What it was logged in with, for Access.
 	auth   authn.Authenticator
 	scheme *atomic.Value // of the host's last answer
@@ -105,7 +107,7 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 	if err != nil {
 		return nil, err
 	}
-	return &registry{repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) }, auth: auth, scheme: scheme}, nil
+	return &registry{repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) }, temp: o.Limits.WithDefaults().Temp, auth: auth, scheme: scheme}, nil
 }
 
 // manifest implements [store].
@@ -131,6 +133,9 @@ func (r *registry) child(ctx context.Context, d v1.Descriptor) (*document, error
 	return doc, nil
 }
 
+// origin implements [store].
+func (r *registry) origin() string { return r.repository.Name() }
+
 // blob implements [store].
 func (r *registry) blob(d v1.Descriptor) (blob.Source, error) {
 	address := &url.URL{
@@ -138,7 +143,9 @@ func (r *registry) blob(d v1.Descriptor) (blob.Source, error) {
 		Host:   r.repository.RegistryStr(),
 		Path:   fmt.Sprintf("/v2/%s/blobs/%s", r.repository.RepositoryStr(), d.Digest),
 	}
-	return blob.NewHTTP(r.transport, address, d.Size, r.notice), nil
+	source := blob.NewHTTP(r.transport, address, d.Size, r.notice)
+	source.Spool(r.temp)
+	return source, nil
 }
 
 // mirrors gives the references under which the mirrors of the reference's host

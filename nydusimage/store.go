@@ -19,6 +19,8 @@ type store interface {
 	child(ctx context.Context, d v1.Descriptor) (*document, error)
 	// blob gives the bytes of a layer or config.
 	blob(d v1.Descriptor) (blob.Source, error)
+	// origin names the store.
+	origin() string
 }
 
 // A document is an index or a manifest as stored; its bytes match the digest.
@@ -29,9 +31,8 @@ type document struct {
 
 // Bounds on what is read whole into memory before it is looked at.
 const (
-	maxManifest       = 16 << 20 // an index of some 10,000 manifests
-	maxConfig         = 16 << 20 // configs hold the image's history and labels
-	maxBootstrapLayer = 1 << 30  // compressed; see blob.MaxBootstrap
+	maxManifest = 16 << 20 // an index of some 10,000 manifests
+	maxConfig   = 16 << 20 // configs hold the image's history and labels
 )
 
 // readBlob reads a whole blob, at most limit bytes, and checks its digest.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -99,10 +100,11 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 	tails := make([]*Tail, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelTails)
+	budget := image.MetadataBudget()
 	for _, i := range wanted {
 		layer := &image.Layers[i]
 		group.Go(func() (err error) {
-			if tails[i], err = ReadTail(groupCtx, layer, entries[layer.BlobID()], image.Metadata); err != nil {
+			if tails[i], err = ReadTail(groupCtx, image, layer, entries[layer.BlobID()], budget); err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
 			return nil
@@ -175,9 +177,14 @@ func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error
 			continue
 		}
 		layer := &m.Image.Layers[i]
-		metas, err := tail.metas(inLayer[layer.Digest.Hex])
-		if err != nil {
-			return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
+		// nydusd takes a table by the ID of the blob that has the data.
+		var metas []*blob.Meta
+		for _, id := range slices.Compact([]string{layer.Digest.Hex, layer.BlobID()}) {
+			both, err := tail.metas(inLayer[id])
+			if err != nil {
+				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
+			}
+			metas = append(metas, both...)
 		}
 		tables[layer.BlobID()] = append(tables[layer.BlobID()], metas...)
 		if len(metas) > 0 && blob.NeedsMeta(*tail.Table) {

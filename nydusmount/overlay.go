@@ -33,7 +33,8 @@ func Whiteout(base string) (deletes string, opaque, ok bool) {
 // An Overlay is what the trees of an image's layers give when they are applied
 // one onto the other.
 type Overlay struct {
-	root *overlayNode
+	root  *overlayNode
+	names *rafs.Budget // that the trees may have together
 }
 
 // An overlayNode is one path of an overlay.
@@ -45,7 +46,7 @@ type overlayNode struct {
 
 // Overlay applies the layers' trees, bottom first. All layers must have one.
 func (m *Mount) Overlay() (*Overlay, error) {
-	o := &Overlay{root: &overlayNode{}}
+	o := &Overlay{root: &overlayNode{}, names: rafs.NewBudget(rafs.BoundNames, m.Image.Limits().Names)}
 	for n, view := range m.Layers {
 		if err := o.apply(n, view.Tree); err != nil {
 			return nil, fmt.Errorf("tree of layer %d: %w", n+1, err)
@@ -79,6 +80,9 @@ func (o *Overlay) apply(layer int, tree *rafs.Tree) error {
 	return tree.Walk(func(name string, inode rafs.Inode) error {
 		if name == "." {
 			return nil
+		}
+		if err := o.names.Take("the names in the trees of all layers", 1); err != nil {
+			return err
 		}
 		base := path.Base(name)
 		if IsWhiteout(base) && layer > 0 {

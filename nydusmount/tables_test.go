@@ -86,7 +86,7 @@ func TestHiddenLayer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			image, _, _ := opened(t, path)
 			layer := &image.Layers[0]
-			tail, err := ReadTail(t.Context(), layer, nil, nil)
+			tail, err := ReadTail(t.Context(), image, layer, nil, nil)
 			require.NoError(t, err)
 			require.NotNil(t, tail.Tree)
 			require.NotNil(t, tail.Table)

@@ -40,16 +40,23 @@ type Tail struct {
 }
 
 // ReadTail reads a blob's tail. b is the blob's entry in the merged bootstrap,
-// nil if no file of the image uses the blob. A tail that is sound is kept.
-func ReadTail(ctx context.Context, layer *nydusimage.Layer, b *rafs.Blob, kept *nydusimage.MetadataCache) (*Tail, error) {
+// nil if no file of the image uses the blob. What the tail takes in memory is taken
+// from the budget. A tail that is sound is kept, for images of the same origin: no
+// digest of the manifest vouches for it alone.
+func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, budget *rafs.Budget) (*Tail, error) {
+	r := tailReader{layer: layer, names: image.Limits().Names, budget: budget}
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
 	if size-start > longTail {
-		return parseTail(ctx, layer, layer.Source, b)
+		return r.parse(ctx, layer.Source, b)
 	}
-	name := fmt.Sprintf("%s %d %d", layer.Digest, start, size)
+	if err := budget.Take("the blob's tail", uint64(size-start)); err != nil {
+		return nil, err
+	}
+	kept := image.Metadata
+	name := fmt.Sprintf("%s %s %d %d", image.Origin(), layer.Digest, start, size)
 	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
-		return parseTail(ctx, layer, blob.Ahead(layer.Source, start, tail), b)
+		return r.parse(ctx, blob.Ahead(layer.Source, start, tail), b)
 	}
 	tail := make([]byte, size-start)
 	if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
@@ -58,14 +65,21 @@ func ReadTail(ctx context.Context, layer *nydusimage.Layer, b *rafs.Blob, kept *
 	if sum := sha256.Sum256(tail); start == 0 && hex.EncodeToString(sum[:]) != layer.Digest.Hex {
 		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
 	}
-	parsed, err := parseTail(ctx, layer, blob.Ahead(layer.Source, start, tail), b)
+	parsed, err := r.parse(ctx, blob.Ahead(layer.Source, start, tail), b)
 	if err == nil {
 		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	}
 	return parsed, err
 }
 
-func parseTail(ctx context.Context, layer *nydusimage.Layer, source blob.Source, b *rafs.Blob) (*Tail, error) {
+// A tailReader reads the tail of one layer.
+type tailReader struct {
+	layer  *nydusimage.Layer
+	names  int64 // how many the layer's tree may have
+	budget *rafs.Budget
+}
+
+func (r *tailReader) parse(ctx context.Context, source blob.Source, b *rafs.Blob) (*Tail, error) {
 	tail := Tail{Table: b}
 	var err error
 	if tail.TOC, err = blob.ReadTOC(ctx, source); err != nil && !errors.Is(err, blob.ErrNoTOC) {
@@ -75,16 +89,19 @@ func parseTail(ctx context.Context, layer *nydusimage.Layer, source blob.Source,
 		if b != nil && b.TOCDigest != [32]byte{} && !tail.TOC.Is(b.TOCDigest) {
 			return nil, fmt.Errorf("the table of contents hashes to %x, the bootstrap says %x: %w", tail.TOC.Digest, b.TOCDigest, blob.ErrDigest)
 		}
-		if tail.Tree, err = layerTree(ctx, tail.TOC, source); err != nil {
+		if tail.Tree, err = r.tree(ctx, tail.TOC, source); err != nil {
 			return nil, err
 		}
 	}
 	if tail.Table == nil && tail.Tree != nil {
-		tail.Table = ownEntry(tail.Tree, layer.BlobID())
+		tail.Table = ownEntry(tail.Tree, r.layer.BlobID())
 	}
 	// Where the merged bootstrap does not know the blob, nothing of it is compared
 	// with its table, which is read only if it is needed.
 	if t := tail.Table; t != nil && blob.HasMeta(*t) && (b != nil || blob.NeedsMeta(*t)) {
+		if err := r.budget.Take("its blob.meta", blob.MetaMemory(*t)); err != nil {
+			return nil, err
+		}
 		if tail.Meta, err = blob.ReadMeta(ctx, source, *t); err != nil {
 			return nil, err
 		}
@@ -92,8 +109,11 @@ func parseTail(ctx context.Context, layer *nydusimage.Layer, source blob.Source,
 	return &tail, nil
 }
 
-// layerTree opens the bootstrap that the blob carries, nil if it carries none.
-func layerTree(ctx context.Context, toc *blob.TOC, source blob.Source) (*rafs.Tree, error) {
+// tree opens the bootstrap that the blob carries, nil if it carries none.
+func (r *tailReader) tree(ctx context.Context, toc *blob.TOC, source blob.Source) (*rafs.Tree, error) {
+	if err := r.budget.Take("the layer's bootstrap", toc.BootstrapMemory()); err != nil {
+		return nil, err
+	}
 	bootstrap, err := toc.Bootstrap(ctx, source)
 	if errors.Is(err, blob.ErrNoTOC) {
 		return nil, nil
@@ -105,6 +125,7 @@ func layerTree(ctx context.Context, toc *blob.TOC, source blob.Source) (*rafs.Tr
 	if err != nil {
 		return nil, fmt.Errorf("the layer's bootstrap: %w", err)
 	}
+	tree.Allow(r.names)
 	return tree, nil
 }
 

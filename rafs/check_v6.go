@@ -162,7 +162,7 @@ func (f *v6Check) checkDevices(super []byte) {
 	for i := range min(int(count), len(f.blobTable)) {
 		b, device := &f.blobTable[i], devices[i*v6DeviceSize:]
 		field := fmt.Sprintf("device %d", i)
-		if id := string(bytes.TrimRight(device[:64], "\x00")); id != b.ID {
+		if id := deviceID(device); id != b.ID {
 			f.c.problem("", field, "blob "+b.ID, fmt.Sprintf("blob %q", id))
 		}
 		stored := uint64(le.Uint32(device[64:]))

@@ -70,6 +70,9 @@ func (f *v6Check) chunks(path string, i Inode) {
 		f.c.unreadable(path, "chunks", err)
 		return
 	}
+	if k, ok := f.chunksAgree(n); !ok {
+		f.c.problem(path, "chunk size", fmt.Sprintf("2^%d bytes, as in the superblock", f.chunkBits()), fmt.Sprintf("2^%d, which leads chunk %d elsewhere", n.chunkBits(), k))
+	}
 	for k := range uint64(len(list) / v6ChunkAddressSize) {
 		size := min(n.size()-k*uint64(f.super.ChunkSize), uint64(f.super.ChunkSize))
 		f.checkAddress(path, fmt.Sprintf("chunk %d", k), list[k*v6ChunkAddressSize:], size)

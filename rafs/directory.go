@@ -127,7 +127,9 @@ func (i Inode) Entries() ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Every stored entry takes bytes in the bootstrap, so this is bounded.
+	if n := int64(c.directory.len()); n > i.tree.names {
+		return nil, &LimitError{Bound: BoundNames, What: fmt.Sprintf("the entries of directory inode %d", i.Number), Allowed: i.tree.names}
+	}
 	entries := make([]Entry, 0, c.directory.len())
 	for {
 		child, ok, err := c.step()

@@ -40,6 +40,13 @@ type format interface {
 	// holes that the format declares.
 	chunks(node uint64) ([]Chunk, error)
 
+	// agree returns an error that wraps ErrCorrupt where what belongs to the whole
+	// image is stored twice and the two differ, so that runtimes which read by one
+	// or the other show different files.
+	agree() error
+	// agreeInode is agree for what belongs to one inode.
+	agreeInode(node uint64) error
+
 	// check returns what checks this version's parts; see Tree.Check.
 	check(c *checker) formatCheck
 	// parts returns the parts of the bootstrap that belong to the whole image.

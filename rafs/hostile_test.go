@@ -224,9 +224,9 @@ func TestV6Contradictions(t *testing.T) {
 		{"huge file", chunked(func(r, _ []byte) { le.PutUint64(r[8:], 1<<62) }), "inodes claim more bytes than the bootstrap has"},
 		{"other size", chunked(func(r, _ []byte) { le.PutUint64(r[8:], 20_000) }), "where the file needs"},
 		{"no blob", chunked(func(_, l []byte) { l[2] = 0 }), "it is in no blob"},
-		{"unknown blob", chunked(func(_, l []byte) { l[2] = 9 }), "blob 8 is not one of the 1"},
+		{"unknown blob", chunked(func(r, l []byte) { r[16], l[2] = 0x20, 9 }), "blob 8 is not one of the 1"},
 		{"unknown number", chunked(func(_, l []byte) { l[1] = 0xff }), "it is number"},
-		{"unknown block", chunked(func(_, l []byte) { l[6] = 0xff }), "is not in the chunk table"},
+		{"unknown block", chunked(func(r, l []byte) { r[16], l[6] = 0x20, 0xff }), "is not in the chunk table"},
 		{"mode", chunked(func(r, _ []byte) { r[5] = 0xf0 }), "has an unknown type"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

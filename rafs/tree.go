@@ -12,6 +12,7 @@ import (
 type Tree struct {
 	format format
 	size   uint64 // of the bootstrap, in bytes
+	names  int64  // how many it may have
 	root   Inode
 }
 
@@ -51,7 +52,7 @@ func open(r io.ReaderAt, size int64) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{format: f, size: uint64(size)}
+	t := &Tree{format: f, size: uint64(size), names: DefaultNames}
 	if t.root, err = t.inode(f.root()); err != nil {
 		return nil, fmt.Errorf("read root inode: %w", err)
 	}
@@ -72,6 +73,10 @@ func readFull(r io.ReaderAt, b []byte) error {
 	}
 	return err
 }
+
+// Allow sets how many names the tree may have, in place of [DefaultNames]. It must
+// be called before anything else is done with the tree.
+func (t *Tree) Allow(names int64) { t.names = names }
 
 // Size is that of the bootstrap, in bytes.
 func (t *Tree) Size() int64 { return int64(t.size) }

@@ -63,11 +63,7 @@ func (f *v5) chunks(node uint64) ([]Chunk, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := f.chunksAt(n)
-	if err != nil {
-		return nil, err
-	}
-	records, err := f.metadata.at("chunk list", at, n.childCount()*chunkRecordSize)
+	records, err := f.chunkRecords(n)
 	if err != nil {
 		return nil, err
 	}

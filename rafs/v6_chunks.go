@@ -12,6 +12,10 @@ import (
 // are addressed: by device and block.
 const v6FormatIndexes = 0x20
 
+// v6FormatBits are the bits of a file's chunk format that hold the size of its
+// chunks: the binary logarithm of blocks.
+const v6FormatBits = 0x1f
+
 // A v6ChunkAddress is how an inode names a chunk: 8 bits of blob, 24 bits of
 // chunk in the blob, 32 bits of block in the decompressed blob.
 type v6ChunkAddress uint64

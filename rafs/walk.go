@@ -14,15 +14,22 @@ import (
 // errors are returned as they are.
 //
 // Walk ends on any input: a directory that is reached twice, or inodes that
-// together claim more bytes than the bootstrap has, are [ErrCorrupt]. A path
-// of more than 8192 bytes is [ErrUnsupported].
+// together claim more bytes than the bootstrap has, are [ErrCorrupt]. So is what
+// runtimes would read in different ways (see agree.go). A path of more than 8192
+// bytes is [ErrUnsupported], and more names than the tree may have, or longer ones,
+// are a [*LimitError].
 func (t *Tree) Walk(fn func(path string, i Inode) error) error {
 	w := walker{
 		tree:    t,
 		seen:    make([]uint64, t.format.nodes()/64+1),
 		unspent: t.size,
+		names:   t.names,
+		paths:   t.names * namePath,
 	}
-	err := w.walk(fn)
+	err := t.format.agree()
+	if err == nil {
+		err = w.walk(fn)
+	}
 	if err == fs.SkipAll {
 		return nil
 	}
@@ -37,6 +44,8 @@ type walker struct {
 	stack   []level
 	seen    []uint64 // a bit for each node
 	unspent uint64   // bytes of the bootstrap that no inode has claimed yet
+	names   int64    // how many more there may be
+	paths   int64    // how many bytes they may have
 }
 
 // A level is a directory whose children are being walked.
@@ -90,6 +99,9 @@ func (w *walker) walk(fn func(path string, i Inode) error) error {
 
 // visit reports one name and, if it is a directory, descends into it.
 func (w *walker) visit(path string, i Inode, fn func(path string, i Inode) error) error {
+	if err := w.count(path); err != nil {
+		return err
+	}
 	if err := w.claim(i); err != nil {
 		return fmt.Errorf("walk %q: %w", path, err)
 	}
@@ -107,6 +119,19 @@ func (w *walker) visit(path string, i Inode, fn func(path string, i Inode) error
 	return nil
 }
 
+// count bounds what a caller may keep of the names.
+func (w *walker) count(path string) error {
+	w.names--
+	w.paths -= int64(len(path))
+	switch {
+	case w.names < 0:
+		return &LimitError{Bound: BoundNames, What: "the tree's names", Allowed: w.tree.names}
+	case w.paths < 0:
+		return &LimitError{Bound: BoundNames, What: fmt.Sprintf("the tree's paths, of %d bytes on average", namePath), Allowed: w.tree.names}
+	}
+	return nil
+}
+
 // claim accounts for the part of the bootstrap that belongs to i, the first
 // time that i is met. Inodes that share their parts would let a small
 // bootstrap stand for any number of names, chunks and attributes.
@@ -119,6 +144,9 @@ func (w *walker) claim(i Inode) error {
 		return nil
 	}
 	w.seen[word] |= bit
+	if err := w.tree.format.agreeInode(i.node); err != nil {
+		return err
+	}
 	footprint, err := w.tree.format.footprint(i.node)
 	if err != nil {
 		return err

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/docker/go-units"
+
+	"github.com/aquasecurity/trivy/pkg/flag"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// The flags that raise bounds, by what they bound.
+var boundFlags = map[rafs.Bound]string{
+	rafs.BoundMetadata: "max-metadata-size",
+	rafs.BoundNames:    "max-files",
+	rafs.BoundTemp:     "max-temp-size",
+	rafs.BoundFile:     "max-file-size",
+}
+
+// A boundFlagGroup holds the flags that raise the bounds on what an image may take
+// (docs/security.md). They are the same in all commands, but that only a scan has
+// one for the bytes of a file.
+type boundFlagGroup struct {
+	Metadata *flag.Flag[string]
+	Names    *flag.Flag[int]
+	Temp     *flag.Flag[string]
+	File     *flag.Flag[string] // nil but in a scan
+}
+
+// bounds are the values of these flags.
+type bounds struct {
+	limits nydusimage.Limits
+	file   int64 // bytes
+}
+
+func newBoundFlagGroup() *boundFlagGroup {
+	name := func(bound rafs.Bound) (string, string) { return boundFlags[bound], "nydus." + boundFlags[bound] }
+	size := func(bound rafs.Bound, value int64, usage string) *flag.Flag[string] {
+		f := &flag.Flag[string]{Default: units.HumanSize(float64(value)), Usage: usage}
+		f.Name, f.ConfigName = name(bound)
+		return f
+	}
+	g := &boundFlagGroup{
+		Metadata: size(rafs.BoundMetadata, rafs.DefaultMetadata, "how much memory the metadata of an image may take"),
+		Names:    &flag.Flag[int]{Default: int(rafs.DefaultNames), Usage: "how many names an image's tree may have, and the trees of its layers together"},
+		Temp:     size(rafs.BoundTemp, nydusimage.DefaultTemp, "how much temporary files may take on disk"),
+	}
+	g.Names.Name, g.Names.ConfigName = name(rafs.BoundNames)
+	return g
+}
+
+// newScanBoundFlagGroup is newBoundFlagGroup for a scan.
+func newScanBoundFlagGroup() *boundFlagGroup {
+	g := newBoundFlagGroup()
+	g.File = &flag.Flag[string]{
+		Name: boundFlags[rafs.BoundFile], ConfigName: "nydus." + boundFlags[rafs.BoundFile],
+		Default: units.HumanSize(float64(artifact.DefaultMaxFile)),
+		Usage:   "how much of a file analyzers may read",
+	}
+	return g
+}
+
+// Name implements [flag.FlagGroup].
+func (g *boundFlagGroup) Name() string { return "Bound" }
+
+// Flags implements [flag.FlagGroup].
+func (g *boundFlagGroup) Flags() []flag.Flagger {
+	flags := []flag.Flagger{g.Metadata, g.Names, g.Temp}
+	if g.File != nil {
+		flags = append(flags, g.File)
+	}
+	return flags
+}
+
+// ToOptions implements [flag.FlagGroup]. See options.
+func (g *boundFlagGroup) ToOptions(*flag.Options) error { return nil }
+
+// options gives the values, once Trivy has parsed the flags.
+func (g *boundFlagGroup) options() (b bounds, err error) {
+	if g.Names.Value() <= 0 {
+		return b, usage("--%s %d: it must be positive", g.Names.Name, g.Names.Value())
+	}
+	b.limits.Names = int64(g.Names.Value())
+	var temp int64
+	for _, f := range []struct {
+		flag  *flag.Flag[string]
+		value *int64
+	}{{g.Metadata, &b.limits.Metadata}, {g.Temp, &temp}, {g.File, &b.file}} {
+		if f.flag == nil {
+			continue
+		}
+		if *f.value, err = units.FromHumanSize(f.flag.Value()); err != nil || *f.value <= 0 {
+			return b, usage("--%s %q is no size, such as 2GB", f.flag.Name, f.flag.Value())
+		}
+	}
+	b.limits.Temp = rafs.NewBudget(rafs.BoundTemp, temp)
+	return b, nil
+}
+
+// limitHint says which flag raises the bound that an error is about; "" for other
+// errors.
+func limitHint(err error) string {
+	var limit *rafs.LimitError
+	if !errors.As(err, &limit) {
+		return ""
+	}
+	value := fmt.Sprint(limit.Allowed)
+	if limit.Bound != rafs.BoundNames {
+		value = units.HumanSize(float64(limit.Allowed))
+	}
+	return fmt.Sprintf("no image that is known takes so much: raise --%s (%s) if you trust it; there is no report", boundFlags[limit.Bound], value)
+}
