@@ -35,6 +35,8 @@ type HTTP struct {
 	download chan struct{}
 	noticed  bool
 	temp     *rafs.Budget // what such downloads may take of the disk
+	// single says that the server does not give several ranges at once.
+	single bool
 }
 
 // NewHTTP returns the source of the blob at the given address, size bytes
@@ -157,7 +159,7 @@ func (h *HTTP) get(ctx context.Context, byteRange string) (*http.Response, error
 			redirects++
 		default:
 			drop(resp)
-			return nil, statusError(resp.StatusCode, address.Host)
+			return nil, &answerError{resp.StatusCode, address.Host}
 		}
 	}
 	return nil, fmt.Errorf("more than %d redirects from %s", maxRedirects, h.origin.Host)
@@ -238,18 +240,33 @@ func (h *HTTP) spool(resp *http.Response) error {
 	return err
 }
 
-// statusError describes an answer that no repetition changes.
-func statusError(code int, host string) error {
-	what := fmt.Sprintf("%s answered %d %s", host, code, http.StatusText(code))
-	switch code {
+// An answerError is an answer that no repetition changes.
+type answerError struct {
+	code int
+	host string
+}
+
+func (e *answerError) Error() string {
+	what := fmt.Sprintf("%s answered %d %s", e.host, e.code, http.StatusText(e.code))
+	switch e.code {
 	case http.StatusNotFound:
-		return fmt.Errorf("%s: %w from the registry", what, ErrMissing)
+		what += fmt.Sprintf(": %v from the registry", ErrMissing)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		what += ": the credentials do not allow to pull it"
 	case http.StatusRequestedRangeNotSatisfiable:
-		return fmt.Errorf("%s: the blob is shorter than the manifest says: %w", what, ErrSize)
+		what += fmt.Sprintf(": the blob is shorter than the manifest says: %v", ErrSize)
 	}
-	return errors.New(what)
+	return what
+}
+
+func (e *answerError) Unwrap() error {
+	switch e.code {
+	case http.StatusNotFound:
+		return ErrMissing
+	case http.StatusRequestedRangeNotSatisfiable:
+		return ErrSize
+	}
+	return nil
 }
 
 // errBroken is wrapped by errors about a body that ended before its time. What
@@ -264,18 +281,32 @@ func readBody(body io.Reader, p []byte) (int, error) {
 	return n, nil
 }
 
-// checkContentRange compares "bytes first-last/total" with what was asked for
-// and returns how many bytes the answer has: a server may give fewer.
+// checkContentRange compares a Content-Range with what was asked for and returns
+// how many bytes the answer has: a server may give fewer.
 func checkContentRange(header string, off, n, size int64) (int64, error) {
+	first, end, err := parseContentRange(header, size)
+	if err == nil && (first != off || end > off+n) {
+		err = fmt.Errorf("the answer is for %q", header)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("asked for bytes %d-%d/%d: %w", off, off+n-1, size, err)
+	}
+	return end - off, nil
+}
+
+// parseContentRange reads "bytes first-last/total" of a blob of size bytes: from
+// off to before end, at least one.
+func parseContentRange(header string, size int64) (off, end int64, err error) {
 	rest, ok := strings.CutPrefix(header, "bytes ")
 	span, total, ok2 := strings.Cut(rest, "/")
 	first, last, ok3 := strings.Cut(span, "-")
-	end, err := strconv.ParseInt(last, 10, 64)
-	if !ok || !ok2 || !ok3 || err != nil || first != strconv.FormatInt(off, 10) || end < off || end > off+n-1 {
-		return 0, fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q", off, off+n-1, size, header)
+	off, err = strconv.ParseInt(first, 10, 64)
+	end, err2 := strconv.ParseInt(last, 10, 64)
+	if !ok || !ok2 || !ok3 || err != nil || err2 != nil || off < 0 || end < off || end >= size {
+		return 0, 0, fmt.Errorf("the answer is for %q", header)
 	}
 	if total != "*" && total != strconv.FormatInt(size, 10) {
-		return 0, fmt.Errorf("asked for bytes %d-%d/%d, the answer is for %q: %w", off, off+n-1, size, header, ErrSize)
+		return 0, 0, fmt.Errorf("the answer is for %q: %w", header, ErrSize)
 	}
-	return end - off + 1, nil
+	return off, end + 1, nil
 }

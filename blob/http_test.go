@@ -159,7 +159,7 @@ func TestHTTPFaults(t *testing.T) {
 			"read 200 bytes at 100: could not be read in full: the answer broke off after 0 of 200 bytes"},
 		{"a part of the range is taken", []http.HandlerFunc{partial("bytes 100-149/1000", 50, data[100:150], nil)}, []string{asked, "150-299"}, ""},
 		{"the total may be unknown", []http.HandlerFunc{partial("bytes 100-299/*", 200, data[100:300], nil)}, []string{asked}, ""},
-		{"other bytes", []http.HandlerFunc{partial("bytes 0-199/1000", 200, data[:200], nil)}, []string{asked}, `asked for bytes 100-299/1000, the answer is for "bytes 0-199/1000"`},
+		{"other bytes", []http.HandlerFunc{partial("bytes 0-199/1000", 200, data[:200], nil)}, []string{asked}, `asked for bytes 100-299/1000: the answer is for "bytes 0-199/1000"`},
 		{"more bytes", []http.HandlerFunc{partial("bytes 100-300/1000", 201, data[100:301], nil)}, []string{asked}, "the answer is for"},
 		{"another blob", []http.HandlerFunc{partial("bytes 100-299/2000", 200, data[100:300], nil)}, []string{asked}, "the answer is for"},
 		{"no Content-Range", []http.HandlerFunc{partial("", 200, data[100:300], nil)}, []string{asked}, "the answer is for"},

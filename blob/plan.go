@@ -1,34 +1,52 @@
 package blob
 
-import "slices"
-
-const (
-	// maxGap is how many unwanted bytes between two wanted chunks are fetched
-	// along rather than paying for another request: what 100 Mbit/s carries in
-	// some 3 ms, less than a round trip to a remote registry.
-	maxGap = 32 << 10
-	// maxSpan bounds one request, and with it the memory of one buffer and what
-	// a broken connection costs.
-	maxSpan = 8 << 20
+import (
+	"cmp"
+	"slices"
 )
 
-// A span is a range of a blob that one request fetches for the chunks in it.
+const (
+	// smallGap is how many unwanted bytes between two wanted chunks are always
+	// fetched along: naming another range costs as much.
+	smallGap = 512
+	// largeGap is the most that is fetched along to save a request, where each
+	// range needs one: what 100 Mbit/s carries in some 10 ms.
+	largeGap = 128 << 10
+	// gapShare bounds, as a part of the wanted bytes, what is fetched along to
+	// save requests.
+	gapShare = 1. / 16
+	// maxSpan bounds a span, and with it what a broken connection costs.
+	maxSpan = 4 << 20
+	// fullRequest is how many bytes make a request of several ranges large
+	// enough: the next one is then under way beside it.
+	fullRequest = 512 << 10
+	// maxRanges bounds the ranges of one request: servers limit the length of a
+	// header and some the number of ranges.
+	maxRanges = 32
+)
+
+// A span is a range of a blob that is fetched for the chunks in it.
 type span struct {
 	off, end int64
 	entries  []*entry // by offset
 }
 
-// plan merges the chunks of one blob into few spans. It sorts entries.
-func plan(entries []*entry) []span {
-	slices.SortFunc(entries, func(a, b *entry) int {
-		return int(min(max(a.off-b.off, -1), 1))
-	})
+func (s *span) size() int64 { return s.end - s.off }
+
+// plan merges the chunks of one blob into few spans. It sorts entries. several
+// says that a request can name several ranges.
+func plan(entries []*entry, several bool) []span {
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.off, b.off) })
+	gap := int64(smallGap)
+	if !several {
+		gap = bridged(entries)
+	}
 	var spans []span
 	for _, e := range entries {
 		end := e.off + int64(e.stored)
 		if n := len(spans); n > 0 {
 			last := &spans[n-1]
-			if e.off <= last.end+maxGap && end-last.off <= maxSpan {
+			if e.off <= last.end+gap && end-last.off <= maxSpan {
 				last.end = max(last.end, end)
 				last.entries = append(last.entries, e)
 				continue
@@ -37,4 +55,46 @@ func plan(entries []*entry) []span {
 		spans = append(spans, span{off: e.off, end: end, entries: []*entry{e}})
 	}
 	return spans
+}
+
+// bridged returns the longest gap, in bytes, that is fetched along: the smallest
+// gaps come first, as long as all of them are gapShare of what is wanted.
+func bridged(entries []*entry) int64 {
+	var gaps []int64
+	var wanted, end int64
+	for n, e := range entries {
+		if gap := e.off - end; n > 0 && gap > smallGap && gap <= largeGap {
+			gaps = append(gaps, gap)
+		}
+		wanted += int64(e.stored)
+		end = max(end, e.off+int64(e.stored))
+	}
+	slices.Sort(gaps)
+	longest, left := int64(smallGap), int64(float64(wanted)*gapShare)
+	for _, gap := range gaps {
+		if left -= gap; left < 0 {
+			break
+		}
+		longest = gap
+	}
+	return longest
+}
+
+// requests groups the spans of one blob into requests. Where a request can name
+// several ranges, small spans share one.
+func requests(spans []span, several bool) [][]span {
+	var all [][]span
+	var size int64 // of the last, zero if it takes no more
+	for _, s := range spans {
+		if n := len(all); size > 0 && size+s.size() <= fullRequest && len(all[n-1]) < maxRanges {
+			all[n-1] = append(all[n-1], s)
+			size += s.size()
+			continue
+		}
+		all = append(all, []span{s})
+		if size = 0; several {
+			size = s.size()
+		}
+	}
+	return all
 }

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// parallelSpans is how many requests for data are under way at once: enough
+	// parallelRequests is how many requests for data are under way at once: enough
 	// to fill a link with a long round trip, few enough for a registry's limits.
-	parallelSpans = 8
+	parallelRequests = 8
+	// inFlight bounds the stored bytes that are being fetched and decoded.
+	inFlight = 16 << 20
 	// defaultKept is how many decompressed bytes stay in memory after use, for
 	// files that analyzers open again and chunks that files share.
 	defaultKept = 64 << 20
@@ -29,20 +31,20 @@ const (
 // It is safe for concurrent use.
 type Reader struct {
 	sources map[string]Source
-	spans   *semaphore.Weighted
-	kept    int64 // bytes allowed in idle
+	flight  *semaphore.Weighted // bytes
+	kept    int64               // bytes allowed in idle
 
 	mu         sync.Mutex
 	metas      map[string]*Meta // by blob
 	entries    map[key]*entry
 	idle       *list.List // entries nobody has pinned, least recently used first
 	idleBytes  int64
-	seen       map[key]struct{}
+	seen       map[key]trace
 	spares     map[string][]spare // by blob
 	spareBytes int64
 
 	stats struct {
-		spans, chunks, again, bytes, decoding atomic.Int64
+		requests, fetched, read, chunks, again, bytes, decoding atomic.Int64
 	}
 }
 
@@ -59,6 +61,12 @@ type key struct {
 	digest [32]byte
 }
 
+// A trace is what became of a chunk or a unit so far.
+type trace struct {
+	decoded bool
+	read    bool // by somebody who asked for its bytes, not only to have it loaded
+}
+
 // An entry is a chunk that is in memory, or on its way there; or a unit from
 // which chunks are cut.
 type entry struct {
@@ -71,7 +79,7 @@ type entry struct {
 	digester rafs.Digester
 	// unit describes the unit in which the chunk lies; nil for its own.
 	unit *entry
-	// parts are what fetchSpan cuts out of a unit.
+	// parts are the chunks to be cut out of a unit.
 	parts []*entry
 
 	pins int           // guarded by Reader.mu
@@ -87,12 +95,12 @@ type entry struct {
 func NewReader(sources map[string]Source) *Reader {
 	return &Reader{
 		sources: sources,
-		spans:   semaphore.NewWeighted(parallelSpans),
+		flight:  semaphore.NewWeighted(inFlight),
 		kept:    defaultKept,
 		metas:   make(map[string]*Meta),
 		entries: make(map[key]*entry),
 		idle:    list.New(),
-		seen:    make(map[key]struct{}),
+		seen:    make(map[key]trace),
 		spares:  make(map[string][]spare),
 	}
 }
@@ -117,7 +125,9 @@ func (r *Reader) meta(id string) *Meta {
 
 // Stats counts what a Reader has done so far.
 type Stats struct {
-	Spans        int64         // ranges asked for
+	Requests     int64         // for data, as planned: without those repeated
+	Fetched      int64         // bytes asked for
+	Read         int64         // stored bytes of the distinct chunks that were read, and units
 	Chunks       int64         // chunks decompressed and verified
 	ChunksAgain  int64         // of these, those that had been before
 	Bytes        int64         // their decompressed size
@@ -127,11 +137,29 @@ type Stats struct {
 // Stats returns the counts so far.
 func (r *Reader) Stats() Stats {
 	return Stats{
-		Spans:        r.stats.spans.Load(),
+		Requests:     r.stats.requests.Load(),
+		Fetched:      r.stats.fetched.Load(),
+		Read:         r.stats.read.Load(),
 		Chunks:       r.stats.chunks.Load(),
 		ChunksAgain:  r.stats.again.Load(),
 		Bytes:        r.stats.bytes.Load(),
 		DecodingTime: time.Duration(r.stats.decoding.Load()),
+	}
+}
+
+// noteRead counts the stored bytes of a chunk that is read for the first time,
+// or of the unit in which it lies.
+func (r *Reader) noteRead(e *entry) {
+	k, stored := e.key, e.stored
+	if e.unit != nil {
+		k, stored = e.unit.key, e.unit.stored
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.seen[k]; !t.read {
+		t.read = true
+		r.seen[k] = t
+		r.stats.read.Add(int64(stored))
 	}
 }
 
@@ -207,32 +235,77 @@ func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
 		// Its spare is part of something larger.
 		group.Go(func() error { return r.finish(e, stored, len(stored)+1, nil) })
 	}
-	for _, s := range plan(missing) {
-		group.Go(func() error { return r.fetchSpan(ctx, s) })
+	if len(missing) > 0 {
+		source, known := r.sources[missing[0].blob]
+		many := known && several(source)
+		for _, spans := range requests(plan(missing, many), many) {
+			group.Go(func() error { return r.fetchSpans(ctx, source, spans) })
+		}
 	}
 	return group.Wait()
 }
 
-func (r *Reader) fetchSpan(ctx context.Context, s span) error {
-	data, err := r.readSpan(ctx, s)
+// fetchSpans makes the entries of spans of one blob ready, by one request.
+func (r *Reader) fetchSpans(ctx context.Context, source Source, spans []span) error {
+	var size int64
+	for n := range spans {
+		size += spans[n].size()
+	}
+	// Small requests count as much as lets parallelRequests of them be under way.
+	weight := min(max(size, inFlight/parallelRequests), inFlight)
+	err := r.flight.Acquire(ctx, weight)
 	if err == nil {
-		r.keepSpares(s, data)
+		defer r.flight.Release(weight)
+	} else {
+		err = context.Cause(ctx)
+	}
+	var data [][]byte
+	if err == nil {
+		data, err = r.readSpans(ctx, source, spans, size)
 	}
 	var first error
-	for _, e := range s.entries {
-		var stored []byte
+	for n, s := range spans {
 		if err == nil {
-			stored = data[e.off-s.off:][:e.stored]
+			r.keepSpares(s, data[n])
 		}
-		if failed := r.finish(e, stored, len(data), err); failed != nil && first == nil {
-			first = failed
+		for _, e := range s.entries {
+			var stored []byte
+			if err == nil {
+				stored = data[n][e.off-s.off:][:e.stored]
+			}
+			if failed := r.finish(e, stored, int(size), err); failed != nil && first == nil {
+				first = failed
+			}
 		}
 	}
 	return first
 }
 
+// readSpans returns the bytes of spans, size in all.
+func (r *Reader) readSpans(ctx context.Context, source Source, spans []span, size int64) ([][]byte, error) {
+	if source == nil {
+		return nil, fmt.Errorf("the image's manifest does not list that blob: %w", ErrIncomplete)
+	}
+	// Before memory is taken for them.
+	for n := range spans {
+		if err := checkRange(spans[n].off, spans[n].size(), source.Size()); err != nil {
+			return nil, err
+		}
+	}
+	r.stats.requests.Add(1)
+	r.stats.fetched.Add(size)
+	all := make([]byte, size)
+	ranges := make([]byteRange, len(spans))
+	data := make([][]byte, len(spans))
+	for n, s := range spans {
+		data[n], all = all[:s.size():s.size()], all[s.size():]
+		ranges[n] = byteRange{off: s.off, data: data[n]}
+	}
+	return data, readRanges(ctx, source, ranges)
+}
+
 // finish makes an entry ready: with the bytes that were stored, part of a span
-// of spanSize bytes, or with the error for which there are none.
+// of spanSize bytes in one buffer, or with the error for which there are none.
 func (r *Reader) finish(e *entry, stored []byte, spanSize int, err error) error {
 	if err == nil {
 		e.data, err = r.decode(e, stored, spanSize)
@@ -248,23 +321,6 @@ func (r *Reader) finish(e *entry, stored []byte, spanSize int, err error) error 
 		return r.cut(e, parts, err)
 	}
 	return err
-}
-
-func (r *Reader) readSpan(ctx context.Context, s span) ([]byte, error) {
-	if err := r.spans.Acquire(ctx, 1); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	defer r.spans.Release(1)
-	source, ok := r.sources[s.entries[0].blob]
-	if !ok {
-		return nil, fmt.Errorf("the image's manifest does not list that blob: %w", ErrIncomplete)
-	}
-	if err := checkRange(s.off, s.end-s.off, source.Size()); err != nil {
-		return nil, err
-	}
-	r.stats.spans.Add(1)
-	data := make([]byte, s.end-s.off)
-	return data, source.ReadRange(ctx, data, s.off)
 }
 
 // decode decrypts, decompresses and verifies one chunk out of a span of spanSize
@@ -303,10 +359,12 @@ func (r *Reader) verified(e *entry, data []byte) ([]byte, error) {
 	r.stats.bytes.Add(int64(e.size))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.seen[e.key]; ok {
+	t := r.seen[e.key]
+	if t.decoded {
 		r.stats.again.Add(1)
 	}
-	r.seen[e.key] = struct{}{}
+	t.decoded = true
+	r.seen[e.key] = t
 	return data, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -106,7 +105,7 @@ func noises(n int) [][]byte {
 // However many ask, a chunk is fetched once.
 func TestReadChunkOnce(t *testing.T) {
 	contents := texts(20)
-	source, chunks := pack(t, maxGap+1, contents...)
+	source, chunks := pack(t, largeGap+1, contents...)
 	tree := view(t, source)
 	var group sync.WaitGroup
 	for range 8 {
@@ -128,14 +127,15 @@ func TestReadChunkOnce(t *testing.T) {
 	stats := tree.reader.Stats()
 	assert.Equal(t, int64(20), stats.Chunks)
 	assert.Zero(t, stats.ChunksAgain)
-	assert.Equal(t, int64(20), stats.Spans)
+	assert.Equal(t, int64(20), stats.Requests)
+	assert.Equal(t, stats.Fetched, stats.Read, "all that was fetched was read")
 }
 
 func TestLoadMergesNeighbours(t *testing.T) {
 	for _, c := range []struct {
 		gap      int
 		requests int
-	}{{0, 1}, {100, 1}, {maxGap, 1}, {maxGap + 1, 5}} {
+	}{{0, 1}, {100, 1}, {smallGap, 1}, {smallGap + 1, 5}} {
 		source, chunks := pack(t, c.gap, texts(5)...)
 		tree := view(t, source)
 		slices.Reverse(chunks) // the order is not the blob's
@@ -151,72 +151,9 @@ func TestLoadMergesNeighbours(t *testing.T) {
 	}
 }
 
-// TestPlan holds plan to what it promises, on chunks anywhere.
-func TestPlan(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for round := range 500 {
-		entries := make([]*entry, random.IntN(40))
-		reach := []int64{1 << 10, 1 << 18, 1 << 26}[round%3]
-		for i := range entries {
-			entries[i] = &entry{key: key{off: random.Int64N(reach), stored: uint32(random.IntN(maxSpan / 2))}}
-			if round%2 == 0 {
-				entries[i].stored %= 2000
-			}
-		}
-		spans := plan(slices.Clone(entries))
-		var in []*entry
-		for i, s := range spans {
-			assert.NotEmpty(t, s.entries)
-			first, last := s.entries[0].off, int64(0)
-			for j, e := range s.entries {
-				end := e.off + int64(e.stored)
-				assert.True(t, s.off <= e.off && end <= s.end, "chunk %d+%d is outside its span %d-%d", e.off, e.stored, s.off, s.end)
-				if j > 0 {
-					assert.LessOrEqual(t, e.off, last+maxGap, "a gap over the limit is in a span")
-				}
-				first, last = min(first, e.off), max(last, end)
-			}
-			assert.Equal(t, [2]int64{first, last}, [2]int64{s.off, s.end}, "a span is as long as its chunks")
-			assert.True(t, s.end-s.off <= maxSpan || len(s.entries) == 1, "span of %d bytes", s.end-s.off)
-			if i > 0 {
-				before := spans[i-1]
-				assert.GreaterOrEqual(t, s.off, before.off)
-				assert.True(t, s.off > before.end+maxGap || s.entries[0].off+int64(s.entries[0].stored)-before.off > maxSpan,
-					"spans %d-%d and %d-%d could be one", before.off, before.end, s.off, s.end)
-			}
-			in = append(in, s.entries...)
-		}
-		assert.ElementsMatch(t, entries, in, "each chunk is in one span")
-		if t.Failed() {
-			t.Fatalf("round %d", round)
-		}
-	}
-}
-
-// Chunks that are stored apart are fetched apart and never twice: the spans of
-// chunks that do not overlap do not overlap.
-func TestPlanOfABlob(t *testing.T) {
-	random := rand.New(rand.NewPCG(3, 4))
-	var entries []*entry
-	var off int64
-	for range 2000 {
-		off += random.Int64N(maxGap * 2)
-		stored := uint32(random.IntN(1 << 20))
-		entries = append(entries, &entry{key: key{off: off, stored: stored}})
-		off += int64(stored)
-	}
-	random.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
-	var end int64
-	for _, s := range plan(entries) {
-		assert.GreaterOrEqual(t, s.off, end)
-		end = s.end
-	}
-	assert.Equal(t, off, end)
-}
-
 func TestIdleChunksAreEvicted(t *testing.T) {
 	contents := texts(10) // of 900 bytes, "chunk 0. " to "chunk 9. "
-	source, chunks := pack(t, maxGap+1, contents...)
+	source, chunks := pack(t, largeGap+1, contents...)
 	tree := view(t, source)
 	tree.reader.kept = 3 * 900
 	release, err := tree.Load(t.Context(), chunks[:5])
@@ -315,7 +252,7 @@ func TestWaitersEndWithTheirContext(t *testing.T) {
 // At most so many requests are under way at once, in all of the image.
 func TestParallelRequestsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source, chunks := pack(t, maxGap+1, noises(30)...)
+		source, chunks := pack(t, largeGap+1, noises(30)...)
 		arrive := make(chan struct{})
 		source.fail = func(int) error { <-arrive; return nil }
 		tree := view(t, source)
@@ -327,7 +264,7 @@ func TestParallelRequestsAreBounded(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		assert.Len(t, source.asked(), parallelSpans)
+		assert.Len(t, source.asked(), parallelRequests)
 		close(arrive)
 		synctest.Wait()
 		assert.Len(t, source.asked(), 30)

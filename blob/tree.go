@@ -87,6 +87,7 @@ func (t *TreeReader) ReadChunk(c *rafs.Chunk) ([]byte, error) {
 	}
 	e, fresh := t.reader.pin(want)
 	defer t.reader.unpin(e)
+	t.reader.noteRead(e)
 	if fresh {
 		if err := t.reader.fetch(t.ctx, []*entry{e}); err != nil {
 			return nil, err

@@ -62,8 +62,8 @@ func (m *Meta) shared(c *rafs.Chunk, compressor rafs.Compressor) (shared *unit, 
 }
 
 // fetchShared brings chunks that lie in units with others into memory. What has
-// to be fetched for them it returns: units, each with the chunks that fetchSpan
-// is to cut out of it. For units that are in memory, or that another call
+// to be fetched for them it returns: units, each with the chunks that are
+// to be cut out of it. For units that are in memory, or that another call
 // fetches, it starts goroutines in the group.
 func (r *Reader) fetchShared(ctx context.Context, group *errgroup.Group, chunks []*entry) (wanted []*entry) {
 	byUnit := make(map[key][]*entry)

@@ -117,7 +117,7 @@ func batches(t testing.TB, contents ...[]byte) (*memory, *metaBuilder, []rafs.Ch
 			chunks = append(chunks, c)
 		}
 		m.batch(uint32(len(packed)), uint32(len(content)))
-		blob = append(append(blob, packed...), make([]byte, maxGap+1)...)
+		blob = append(append(blob, packed...), make([]byte, largeGap+1)...)
 	}
 	return &memory{data: blob}, m, chunks
 }
