@@ -46,6 +46,11 @@ type imageEvidence struct {
 type trafficEvidence struct {
 	Requests int64 `json:"requests"`
 	Bytes    int64 `json:"bytes"`
+	// Floor is the least that had to be read: metadata, and the distinct chunks
+	// that analyzers read.
+	Floor int64 `json:"floorBytes"`
+	// WaitingSeconds is the time in which at least one request was under way.
+	WaitingSeconds float64 `json:"waitingSeconds"`
 }
 
 // The annotations in which converters name the source image.
@@ -66,8 +71,13 @@ func (s *service) evidence() evidence {
 			Bootstrap: s.image.BootstrapLayer.Digest.String(),
 			Size:      size(s.image),
 		},
-		Scan:    s.artifact.Evidence(),
-		Traffic: trafficEvidence{Requests: s.traffic.Requests(), Bytes: s.traffic.Bytes()},
+		Scan: s.artifact.Evidence(),
+		Traffic: trafficEvidence{
+			Requests:       s.traffic.Requests(),
+			Bytes:          s.traffic.Bytes(),
+			Floor:          s.traffic.Metadata() + s.artifact.Evidence().DataBytes,
+			WaitingSeconds: s.traffic.Waiting().Seconds(),
+		},
 		Seconds: time.Since(s.started).Seconds(),
 	}
 	if s.image.TwinOf != (v1.Hash{}) {

@@ -28,7 +28,7 @@ import (
 // asks for a service: most of the time of a scan whose results are all cached.
 // So the runner is told of no misconfiguration scanner (withoutMisconf), the
 // options that it would have made are made here (misconfOption), and the checks
-// are compiled when something is to be analyzed, once for all images. This
+// are compiled beside the first analysis, once for all images. This
 // follows pkg/commands/artifact/run.go of Trivy.
 
 // withoutMisconf returns the options that are given to Trivy's runner.
@@ -181,14 +181,13 @@ func (s *session) compileChecks() (misconf.ScannerOption, error) {
 	if s.misconf == nil {
 		return misconf.ScannerOption{}, nil
 	}
-	if s.misconf.RegoScanner == nil {
-		scanner, err := misconf.InitRegoScanner(*s.misconf)
-		if err != nil {
-			return misconf.ScannerOption{}, fmt.Errorf("compile the misconfiguration checks: %w", err)
-		}
-		s.misconf.RegoScanner = scanner
+	compiled := *s.misconf
+	scanner, err := misconf.InitRegoScanner(compiled)
+	if err != nil {
+		return misconf.ScannerOption{}, fmt.Errorf("compile the misconfiguration checks: %w", err)
 	}
-	return *s.misconf, nil
+	compiled.RegoScanner = scanner
+	return compiled, nil
 }
 
 // A backend is Trivy's, told of all scanners again.

@@ -114,6 +114,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 
 // openMount mounts the image as --mount says.
 func (s *service) openMount(ctx context.Context) (m *nydusmount.Mount, err error) {
+	boundMemory()
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {
@@ -224,9 +225,9 @@ func (s *service) closingLine() {
 	if e.Traffic.Requests > 0 { // none for a layout on this machine
 		in = fmt.Sprintf(" in %d requests", e.Traffic.Requests)
 	}
-	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s)%s, %.1f s; %s\n",
-		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size),
-		in, e.Seconds, verified)
+	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s, %s needed)%s, %.1f s (network %.1f s, decoding %.1f s, analyzers %.1f s); %s\n",
+		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size), bytesString(e.Traffic.Floor),
+		in, e.Seconds, e.Traffic.WaitingSeconds, e.Scan.DecodingSeconds, e.Scan.AnalyzingSeconds, verified)
 }
 
 // size is what a full download of the image would take.

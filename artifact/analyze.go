@@ -17,29 +17,13 @@ import (
 )
 
 const (
-	// batchBytes is how much decompressed data is loaded for the files that are
-	// analyzed together. It bounds memory, with parallelBatches.
-	batchBytes = 16 << 20
-	// parallelBatches lets one batch be fetched while others are analyzed.
-	parallelBatches = 3
+	// loadedBytes bounds how much decompressed data is loaded for the files that
+	// are analyzed at the same time.
+	loadedBytes = 16 << 20
+	// batchBytes is how much of it files that are analyzed together take: one batch
+	// is fetched while others are analyzed.
+	batchBytes = loadedBytes / 4
 )
-
-// A sink collects what analyzers find in the files of one slice: in the shown
-// ones, or in the hidden ones, which have a sink of their own because less of
-// what they tell is believed.
-type sink struct {
-	result    *analyzer.AnalysisResult
-	composite *analyzer.CompositeFS
-	disabled  []analyzer.Type
-}
-
-func newSink(group analyzer.AnalyzerGroup, disabled []analyzer.Type) (*sink, error) {
-	composite, err := group.PostAnalyzerFS()
-	if err != nil {
-		return nil, fmt.Errorf("make a folder for files that analyzers read together: %w", err)
-	}
-	return &sink{result: analyzer.NewAnalysisResult(), composite: composite, disabled: disabled}, nil
-}
 
 // An item is a file to be analyzed, and the chunks that are loaded for it.
 type item struct {
@@ -62,7 +46,7 @@ func (i *item) loaded() error {
 		// The rest of a very large file is fetched as it is read.
 		var size int64
 		for n := range chunks {
-			if size += int64(chunks[n].UncompressedSize); size > batchBytes {
+			if size += int64(chunks[n].UncompressedSize); size > loadedBytes {
 				chunks = chunks[:n]
 				break
 			}
@@ -84,7 +68,11 @@ func (i *item) loaded() error {
 type batch struct {
 	view  *nydusmount.View
 	items []item
+	size  int64 // bytes to be loaded
 }
+
+// weight is what the batch takes of loadedBytes.
+func (b *batch) weight() int64 { return min(b.size, loadedBytes) }
 
 // batches orders the files as their data lies in the blobs, and groups them.
 func batches(items []item) ([]batch, error) {
@@ -100,7 +88,6 @@ func batches(items []item) ([]batch, error) {
 		)
 	})
 	open := make(map[*nydusmount.View]*batch)
-	size := make(map[*nydusmount.View]int64)
 	var done []batch
 	for _, i := range items {
 		view := i.file.view
@@ -111,12 +98,11 @@ func batches(items []item) ([]batch, error) {
 		}
 		b.items = append(b.items, i)
 		for n := range i.chunks {
-			size[view] += int64(i.chunks[n].UncompressedSize)
+			b.size += int64(i.chunks[n].UncompressedSize)
 		}
-		if size[view] >= batchBytes {
+		if b.size >= batchBytes {
 			done = append(done, *b)
 			delete(open, view)
-			delete(size, view)
 		}
 	}
 	for _, b := range open {
@@ -140,18 +126,32 @@ func place(i *item) dataPlace {
 	return dataPlace{i.file.view.BlobID(first.Blob), first.UncompressedOffset}
 }
 
-// analyze runs the analyzers on the items and waits for them.
-func (a *Artifact) analyze(ctx context.Context, items []item) error {
+// analyze runs the analyzers on items, which wait waits for. What is begun
+// earlier is loaded earlier. ctx ends what is under way.
+func (a *Artifact) analyze(ctx context.Context, items []item) (wait func() error) {
 	list, err := batches(items)
 	if err != nil {
-		return err
+		return func() error { return err }
 	}
+	a.progress.start(len(items))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelBatches)
-	for _, b := range list {
-		group.Go(func() error { return a.analyzeBatch(ctx, b) })
-	}
-	return group.Wait()
+	// The first batch takes its share before anything that is begun later can.
+	first := len(list) > 0 && a.loading.TryAcquire(list[0].weight())
+	group.Go(func() error {
+		for n, b := range list {
+			if n > 0 || !first {
+				if err := a.loading.Acquire(ctx, b.weight()); err != nil {
+					return context.Cause(ctx)
+				}
+			}
+			group.Go(func() error {
+				defer a.loading.Release(b.weight())
+				return a.analyzeBatch(ctx, b)
+			})
+		}
+		return nil
+	})
+	return group.Wait
 }
 
 func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
@@ -168,6 +168,7 @@ func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
 		a.recordLoad(b)
 		return cmp.Or(a.failures.err(), err)
 	}
+	defer a.analyzing.Start()()
 	group, groupCtx := errgroup.WithContext(ctx)
 	for n := range b.items {
 		if err := a.analyzeFile(groupCtx, group, &b.items[n]); err != nil {
@@ -212,15 +213,11 @@ func (a *Artifact) analyzeFile(ctx context.Context, group *errgroup.Group, i *it
 	if len(i.want.post) == 0 {
 		return nil
 	}
-	if err := a.image.Limits().Temp.Take("copies of files for the analyzers that read files together", uint64(f.inode.Size)); err != nil {
-		a.failures.add(f.path, err)
-		return err
-	}
-	copied, err := s.composite.CopyFileToTemp(opener, info)
-	if err != nil {
-		return fmt.Errorf("copy %s for the analyzers that read files together: %w", f.path, err)
-	}
-	if err := s.composite.CreateLink(i.want.post, "", f.path, copied); err != nil {
+	if err := s.put(f, i.want.post, opener); err != nil {
+		var limit *rafs.LimitError
+		if errors.As(err, &limit) {
+			a.failures.add(f.path, err)
+		}
 		return fmt.Errorf("copy %s for the analyzers that read files together: %w", f.path, err)
 	}
 	return nil

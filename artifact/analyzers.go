@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
@@ -16,19 +17,21 @@ type Analyzers struct {
 	config   analyzer.ConfigAnalyzerGroup
 	handlers handler.Manager
 	option   artifact.Option
-	checks   func() (misconf.ScannerOption, error) // nil once they are compiled
+	// compiled gives the options of the misconfiguration scanners with their
+	// checks, which it compiles once; nil once the groups have them.
+	compiled func() (misconf.ScannerOption, error)
 }
 
 // NewAnalyzers makes the analyzers for Trivy's options. They can tell which
-// files they want, and their versions. checks completes the options of the
-// misconfiguration scanners, which takes seconds: it is called before the first
-// file is analyzed.
+// files they want, their versions, and analyze files one by one. checks completes
+// the options of the misconfiguration scanners, which takes seconds: it is called
+// when the first file is to be analyzed, on a goroutine of its own.
 func NewAnalyzers(option artifact.Option, checks func() (misconf.ScannerOption, error)) (*Analyzers, error) {
 	handlers, err := handler.NewManager(option)
 	if err != nil {
 		return nil, fmt.Errorf("start handlers: %w", err)
 	}
-	a := &Analyzers{handlers: handlers, option: option, checks: checks}
+	a := &Analyzers{handlers: handlers, option: option, compiled: sync.OnceValues(checks)}
 	return a, a.start(misconf.ScannerOption{})
 }
 
@@ -45,15 +48,25 @@ func (a *Analyzers) start(checks misconf.ScannerOption) (err error) {
 	return nil
 }
 
-// compile makes the analyzers ready to analyze.
-func (a *Analyzers) compile() error {
-	if a.checks == nil {
+// compileAhead begins to compile the checks, beside the reading of files. Nobody
+// has to wait for it: what is compiled serves the next image.
+func (a *Analyzers) compileAhead() {
+	if a.compiled != nil {
+		go a.compiled()
+	}
+}
+
+// complete makes the analyzers ready for all that they do. Only those that look
+// at files together, and at the image's config, need the compiled checks. Making
+// the groups anew writes global state, so that no file may be under analysis.
+func (a *Analyzers) complete() error {
+	if a.compiled == nil {
 		return nil
 	}
-	checks, err := a.checks()
+	checks, err := a.compiled()
 	if err != nil {
 		return err
 	}
-	a.checks = nil
+	a.compiled = nil
 	return a.start(checks)
 }

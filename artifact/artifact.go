@@ -9,10 +9,12 @@
 // call it a container image, since all formats but two depend on that. [Type]
 // is what it is called elsewhere.
 //
-// One scan: databases first (systemfiles.go), since Trivy drops what is found
-// in the files that they list; then all other files, in the order of their data
-// (analyze.go); then the results of a slice are put together (blobinfo.go). A
-// read that fails anywhere fails the scan, and nothing is cached.
+// One scan: package databases first (systemfiles.go), since Trivy drops what is
+// found in the files that they list; beside them what is read in any case, then
+// the programs that they do not list, each in the order of their data
+// (analyze.go); meanwhile the misconfiguration checks are compiled (analyzers.go);
+// then the results of a slice are put together (blobinfo.go). A read that fails
+// anywhere fails the scan, and nothing is cached.
 package artifact
 
 import (
@@ -21,6 +23,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
+
+	xsemaphore "golang.org/x/sync/semaphore"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
@@ -28,6 +33,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/log"
 	"github.com/aquasecurity/trivy/pkg/semaphore"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 )
@@ -73,18 +79,22 @@ type Artifact struct {
 	*Analyzers
 	our Options
 
-	log      *log.Logger
-	desk     *desk
-	limit    *semaphore.Weighted
-	failures failures
-	progress progress
-	layers   []layer
-	works    []*work
-	warnings []string
+	log     *log.Logger
+	desk    *desk
+	limit   *semaphore.Weighted
+	loading *xsemaphore.Weighted // bytes, see batch
+	held    atomic.Int64         // see sink
+	// analyzing is the time in which analyzers have files.
+	analyzing blob.Stopwatch
+	failures  failures
+	progress  progress
+	layers    []layer
+	works     []*work
+	warnings  []string
 	// databaseKey is the digest of the package databases that the image shows, once
 	// it is needed.
 	databaseKey string
-	read        int // files that analyzers were given
+	read        atomic.Int64 // files that analyzers were given
 	evidence    Evidence
 }
 
@@ -103,6 +113,7 @@ func New(image *nydusimage.Image, open func(context.Context) (*nydusmount.Mount,
 		desk:      newDesk(analyzers.group),
 		limit:     semaphore.New(analyzers.option.Parallel),
 		failures:  failures{maxFile: cmp.Or(our.MaxFile, DefaultMaxFile)},
+		loading:   xsemaphore.NewWeighted(loadedBytes),
 		progress:  progress{report: our.Progress},
 	}
 }
@@ -172,9 +183,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 		return r, fmt.Errorf("ask the cache what it has: %w", err)
 	}
 	if missingImage || len(missing) > 0 {
-		if err := a.compile(); err != nil {
-			return r, err
-		}
+		a.compileAhead()
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {

@@ -21,15 +21,23 @@ type slicesinks struct {
 
 func (a *Artifact) newSliceSinks(w *work) (_ *slicesinks, err error) {
 	s := &slicesinks{hidden: make(map[visibility]*sink)}
-	if s.shown, err = newSink(a.group, slices.Concat(w.disabled(shown, a.desk), packageDatabases)); err != nil {
+	if s.shown, err = a.newSink(slices.Concat(w.disabled(shown, a.desk), packageDatabases)); err != nil {
 		return nil, err
 	}
 	for _, seen := range []visibility{replaced, deleted} {
-		if s.hidden[seen], err = newSink(a.group, slices.Concat(w.disabled(seen, a.desk), packageDatabases)); err != nil {
+		if s.hidden[seen], err = a.newSink(slices.Concat(w.disabled(seen, a.desk), packageDatabases)); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// of is the sink for files of the given visibility.
+func (s *slicesinks) of(seen visibility) *sink {
+	if seen == shown {
+		return s.shown
+	}
+	return s.hidden[seen]
 }
 
 func (s *slicesinks) all() []*sink {
@@ -82,6 +90,7 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 
 // finish runs the analyzers that read files together, and Trivy's handlers.
 func (a *Artifact) finish(ctx context.Context, s *sink) (ftypes.BlobInfo, error) {
+	defer a.analyzing.Start()()
 	if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
 		return ftypes.BlobInfo{}, fmt.Errorf("analyze files together: %w", err)
 	}

@@ -29,6 +29,13 @@ type Evidence struct {
 	// ChunksAgain is how many of the chunks were needed a second time after they
 	// had been given up for want of memory.
 	ChunksAgain int64 `json:"chunksDecodedAgain"`
+	// DecodingSeconds went into decompressing and verifying, added up over the
+	// goroutines that did it. AnalyzingSeconds is the time in which analyzers had
+	// files; it includes their waits for what was not loaded ahead.
+	DecodingSeconds  float64 `json:"decodingSeconds"`
+	AnalyzingSeconds float64 `json:"analyzingSeconds"`
+	// DataBytes are the stored bytes of the distinct chunks that were read.
+	DataBytes int64 `json:"-"`
 	// Verified says how far the bytes of the files were verified.
 	Verified nydusmount.Verification `json:"verified,omitempty"`
 	// NydusdRequests and NydusdBytes are what nydusd read of the image's backend,
@@ -58,7 +65,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	for _, key := range missing {
 		fresh[key] = true
 	}
-	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: a.read}
+	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: int(a.read.Load())}
 	for _, w := range a.works {
 		s := SliceEvidence{
 			Blob:           a.layers[w.layer].digest,
@@ -78,6 +85,8 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	}
 	stats := a.mount.Stats()
 	e.Chunks, e.ChunkBytes, e.ChunksAgain = stats.Chunks, stats.Bytes, stats.ChunksAgain
+	e.DataBytes = stats.Read
+	e.DecodingSeconds, e.AnalyzingSeconds = stats.DecodingTime.Seconds(), a.analyzing.Elapsed().Seconds()
 	e.Verified, e.Warnings = a.mount.Verified, a.warnings
 	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
 	a.evidence = e

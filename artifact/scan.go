@@ -79,10 +79,6 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 	if len(works) == 0 {
 		return nil, nil
 	}
-	if err := a.databases(ctx, works); err != nil {
-		return nil, a.cause(err)
-	}
-	var items []item
 	sinks := make(map[*work]*slicesinks)
 	defer func() {
 		for _, s := range sinks {
@@ -90,18 +86,18 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 		}
 	}()
 	for _, w := range works {
-		s, err := a.newSliceSinks(w)
-		if err != nil {
+		var err error
+		if sinks[w], err = a.newSliceSinks(w); err != nil {
 			return nil, err
 		}
-		sinks[w] = s
-		items = append(items, a.itemsOf(w, s)...)
 	}
-	a.progress.start(len(items))
-	if err := a.analyze(ctx, items); err != nil {
+	if err := a.readFiles(ctx, works, sinks); err != nil {
 		return nil, a.cause(err)
 	}
 	if err := a.failures.err(); err != nil {
+		return nil, err
+	}
+	if err := a.complete(); err != nil {
 		return nil, err
 	}
 	infos := make([]ftypes.BlobInfo, len(works))
@@ -124,6 +120,45 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 	return results, a.failures.err()
 }
 
+// readFiles hands all files to the analyzers that look at them one by one: first
+// package databases, beside them what is read whatever these say, then the
+// programs that they leave.
+func (a *Artifact) readFiles(ctx context.Context, works []*work, sinks map[*work]*slicesinks) error {
+	group, ctx := errgroup.WithContext(ctx)
+	var alsoDatabases, others []item
+	for _, w := range works {
+		for n := range w.files {
+			f := &w.files[n]
+			switch want := f.want.withoutDatabase(); {
+			case a.isProgram(&want):
+				continue
+			case !want.any():
+			case f.want.database:
+				alsoDatabases = append(alsoDatabases, item{file: &f.file, want: want, sink: sinks[w].of(f.seen)})
+			default:
+				others = append(others, item{file: &f.file, want: want, sink: sinks[w].of(f.seen)})
+			}
+			a.read.Add(1)
+		}
+	}
+	databases, err := a.databases(ctx, works, alsoDatabases)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error {
+		if err := databases(); err != nil {
+			return err
+		}
+		var programs []item
+		for _, w := range works {
+			programs = append(programs, a.programItems(w, sinks[w])...)
+		}
+		return a.analyze(ctx, programs)()
+	})
+	group.Go(a.analyze(ctx, others))
+	return group.Wait()
+}
+
 // cause prefers the reads that failed to the error that an analyzer made of
 // them.
 func (a *Artifact) cause(err error) error {
@@ -133,28 +168,30 @@ func (a *Artifact) cause(err error) error {
 	return err
 }
 
-// itemsOf lists the files of a slice that are still to be read once its package
-// databases are known.
-func (a *Artifact) itemsOf(w *work, s *slicesinks) []item {
+// programItems lists the programs of a slice that are to be read, once its
+// package databases are known.
+func (a *Artifact) programItems(w *work, s *slicesinks) []item {
 	var items []item
 	for n := range w.files {
 		f := &w.files[n]
 		want := f.want.withoutDatabase()
-		sink, system := s.shown, w.database.trusted
+		system := w.database.trusted
 		if f.seen != shown {
-			sink, system = s.hidden[f.seen], w.database.claimed
+			system = w.database.claimed
 		}
-		// What only finds an application in this very file, which the handler
-		// then drops, is not run.
-		if want.onlyHead() && a.dropsSystemFiles() && system.has(f.path) {
-			continue
+		if a.isProgram(&want) && !system.has(f.path) {
+			items = append(items, item{file: &f.file, want: want, sink: s.of(f.seen)})
+			a.read.Add(1)
 		}
-		if want.any() {
-			items = append(items, item{file: &f.file, want: want, sink: sink})
-		}
-		a.read++
 	}
 	return items
+}
+
+// isProgram says whether what is wanted of a file can only find an application in
+// this very file: the handler drops that if a package of the operating system
+// brought the file, which is then not read.
+func (a *Artifact) isProgram(want *demand) bool {
+	return want.onlyHead() && a.dropsSystemFiles()
 }
 
 // store puts all results at once, after everything has been read.
@@ -170,6 +207,9 @@ func (a *Artifact) store(ctx context.Context, imageKey string, missingImage bool
 	}
 	if !missingImage {
 		return nil
+	}
+	if err := a.complete(); err != nil {
+		return err
 	}
 	found, err := a.foundOS(ctx, results)
 	if err != nil {

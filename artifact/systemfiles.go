@@ -52,18 +52,19 @@ type database struct {
 	trusted systemFiles
 }
 
-// databases analyzes the package databases of the given slices. It runs before
-// anything else is read.
-func (a *Artifact) databases(ctx context.Context, works []*work) error {
+// databases begins to analyze the package databases of the given slices; wait
+// waits for them and puts what they say into the works. also are what other
+// analyzers want of the same files, which are then read once.
+func (a *Artifact) databases(ctx context.Context, works []*work, also []item) (wait func() error, err error) {
 	var sinks []*sink
-	defer func() {
+	cleanup := func() {
 		for _, s := range sinks {
 			_ = s.composite.Cleanup()
 		}
-	}()
-	var items []item
+	}
+	items := also
 	open := func(files []wantedFile, sees func(visibility) bool) (*analyzer.AnalysisResult, error) {
-		s, err := newSink(a.group, a.desk.allBut(packageDatabases...))
+		s, err := a.newSink(a.desk.allBut(packageDatabases...))
 		if err != nil {
 			return nil, err
 		}
@@ -71,11 +72,15 @@ func (a *Artifact) databases(ctx context.Context, works []*work) error {
 		items = append(items, databaseItems(files, sees, s)...)
 		return s.result, nil
 	}
+	defer func() {
+		if err != nil {
+			cleanup()
+		}
+	}()
 	var whole *analyzer.AnalysisResult
 	for _, w := range works {
-		var err error
 		if w.database.result, err = open(w.files, func(visibility) bool { return true }); err != nil {
-			return err
+			return nil, err
 		}
 		if whole == nil && !w.vouched() {
 			// Of the other slices only what the image shows.
@@ -84,32 +89,41 @@ func (a *Artifact) databases(ctx context.Context, works []*work) error {
 				all = append(all, any.files...)
 			}
 			if whole, err = open(all, func(v visibility) bool { return v == shown }); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	if err := a.analyze(ctx, items); err != nil {
-		return err
-	}
-	for _, s := range sinks {
-		if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
-			return fmt.Errorf("analyze package databases: %w", err)
+	read := a.analyze(ctx, items)
+	return func() error {
+		defer cleanup()
+		if err := read(); err != nil {
+			return err
 		}
-	}
-	for _, w := range works {
-		d := &w.database
-		d.claimed = newSystemFiles(d.result.SystemInstalledFiles)
-		switch {
-		case w.vouched():
-			d.trusted = d.claimed
-		case w.tree:
-			d.trusted = d.claimed.and(newSystemFiles(whole.SystemInstalledFiles))
-		default:
-			// The status file and the lists of files may lie in different slices.
-			d.trusted = newSystemFiles(whole.SystemInstalledFiles)
+		for _, s := range sinks {
+			if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
+				return fmt.Errorf("analyze package databases: %w", err)
+			}
 		}
+		for _, w := range works {
+			w.database.trust(w, whole)
+		}
+		return nil
+	}, nil
+}
+
+// trust fills in which files the databases of a slice list. whole is the result of
+// those that the image shows; nil where the manifest vouches for the slice's.
+func (d *database) trust(w *work, whole *analyzer.AnalysisResult) {
+	d.claimed = newSystemFiles(d.result.SystemInstalledFiles)
+	switch {
+	case w.vouched():
+		d.trusted = d.claimed
+	case w.tree:
+		d.trusted = d.claimed.and(newSystemFiles(whole.SystemInstalledFiles))
+	default:
+		// The status file and the lists of files may lie in different slices.
+		d.trusted = newSystemFiles(whole.SystemInstalledFiles)
 	}
-	return nil
 }
 
 // databaseItems are the files of package databases among files.

@@ -50,7 +50,7 @@ func FuzzReadTOC(f *testing.F) {
 			return
 		}
 		for _, p := range toc.Parts {
-			if p.Name == partBootstrap {
+			if p.Name == PartBootstrap {
 				if int64(len(bootstrap)) != p.Size || p.Digest != [32]byte{} && sha256.Sum256(bootstrap) != p.Digest {
 					t.Errorf("a bootstrap of %d bytes is not what the table says: %+v", len(bootstrap), p)
 				}

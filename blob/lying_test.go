@@ -28,7 +28,7 @@ func TestLyingTOC(t *testing.T) {
 	entry := func(flags uint32, off, stored, size uint64) []byte {
 		e := make([]byte, tocEntrySize)
 		binary.LittleEndian.PutUint32(e, flags)
-		copy(e[8:], partBootstrap)
+		copy(e[8:], PartBootstrap)
 		sum := sha256.Sum256(content)
 		copy(e[24:], sum[:])
 		binary.LittleEndian.PutUint64(e[56:], off)
@@ -64,7 +64,7 @@ func TestLyingTOC(t *testing.T) {
 		{"half an entry", table(entry(1, 0, n, n)[:64]), rafs.ErrCorrupt},
 		{"too many entries", table(bytes.Repeat(entry(1, 0, n, n), 65)), rafs.ErrCorrupt},
 		{"a table larger than the blob", header(t, partTOC, 1<<30), rafs.ErrCorrupt},
-		{"a v5 bootstrap larger than the blob", header(t, partBootstrap, 1), rafs.ErrCorrupt},
+		{"a v5 bootstrap larger than the blob", header(t, PartBootstrap, 1), rafs.ErrCorrupt},
 		{"another archive's tail", header(t, "etc/passwd", 0), ErrNoTOC},
 		{"zeros", make([]byte, 4096), ErrNoTOC},
 		{"noise", noise(4096), ErrNoTOC},

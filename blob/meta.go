@@ -60,6 +60,9 @@ func MetaMemory(b rafs.Blob) uint64 {
 	return sum
 }
 
+// MetaSize is the bytes that a blob's blob.meta takes, as stored.
+func MetaSize(b rafs.Blob) int64 { return int64(b.Meta.CompressedSize) + metaHeaderSize }
+
 // ReadMeta reads blob.meta, where the bootstrap's blob table says that it lies,
 // out of the blob that holds it: the blob itself or, with
 // [rafs.BlobSeparate], a blob of its own.

@@ -16,7 +16,7 @@ const (
 	// save requests.
 	gapShare = 1. / 16
 	// maxSpan bounds a span, and with it what a broken connection costs.
-	maxSpan = 4 << 20
+	maxSpan = 2 << 20
 	// fullRequest is how many bytes make a request of several ranges large
 	// enough: the next one is then under way beside it.
 	fullRequest = 512 << 10

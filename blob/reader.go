@@ -20,10 +20,10 @@ const (
 	// to fill a link with a long round trip, few enough for a registry's limits.
 	parallelRequests = 8
 	// inFlight bounds the stored bytes that are being fetched and decoded.
-	inFlight = 16 << 20
+	inFlight = 8 << 20
 	// defaultKept is how many decompressed bytes stay in memory after use, for
 	// files that analyzers open again and chunks that files share.
-	defaultKept = 64 << 20
+	defaultKept = 8 << 20
 )
 
 // A Reader holds the blobs of one image and the chunks that are in memory.
@@ -40,11 +40,12 @@ type Reader struct {
 	idle       *list.List // entries nobody has pinned, least recently used first
 	idleBytes  int64
 	seen       map[key]trace
-	spares     map[string][]spare // by blob
+	read       map[string][]extent // by blob: the chunks and units that were read
+	spares     map[string][]spare  // by blob
 	spareBytes int64
 
 	stats struct {
-		requests, fetched, read, chunks, again, bytes, decoding atomic.Int64
+		requests, fetched, chunks, again, bytes, decoding atomic.Int64
 	}
 }
 
@@ -101,6 +102,7 @@ func NewReader(sources map[string]Source) *Reader {
 		entries: make(map[key]*entry),
 		idle:    list.New(),
 		seen:    make(map[key]trace),
+		read:    make(map[string][]extent),
 		spares:  make(map[string][]spare),
 	}
 }
@@ -121,46 +123,6 @@ func (r *Reader) meta(id string) *Meta {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.metas[id]
-}
-
-// Stats counts what a Reader has done so far.
-type Stats struct {
-	Requests     int64         // for data, as planned: without those repeated
-	Fetched      int64         // bytes asked for
-	Read         int64         // stored bytes of the distinct chunks that were read, and units
-	Chunks       int64         // chunks decompressed and verified
-	ChunksAgain  int64         // of these, those that had been before
-	Bytes        int64         // their decompressed size
-	DecodingTime time.Duration // decompressing and hashing, over all goroutines
-}
-
-// Stats returns the counts so far.
-func (r *Reader) Stats() Stats {
-	return Stats{
-		Requests:     r.stats.requests.Load(),
-		Fetched:      r.stats.fetched.Load(),
-		Read:         r.stats.read.Load(),
-		Chunks:       r.stats.chunks.Load(),
-		ChunksAgain:  r.stats.again.Load(),
-		Bytes:        r.stats.bytes.Load(),
-		DecodingTime: time.Duration(r.stats.decoding.Load()),
-	}
-}
-
-// noteRead counts the stored bytes of a chunk that is read for the first time,
-// or of the unit in which it lies.
-func (r *Reader) noteRead(e *entry) {
-	k, stored := e.key, e.stored
-	if e.unit != nil {
-		k, stored = e.unit.key, e.unit.stored
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if t := r.seen[k]; !t.read {
-		t.read = true
-		r.seen[k] = t
-		r.stats.read.Add(int64(stored))
-	}
 }
 
 // pin returns the entry of a chunk, kept in memory until unpin. fresh says that

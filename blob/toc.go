@@ -19,7 +19,7 @@ var ErrNoTOC = errors.New("the blob holds no bootstrap of its layer")
 // The parts of a blob, by the names that its table of contents gives them
 // (storage/src/meta/toc.rs of the Nydus project).
 const (
-	partBootstrap = "image.boot"
+	PartBootstrap = "image.boot"
 	partTOC       = "rafs.blob.toc"
 	partDigests   = "blob.digest"
 )
@@ -76,7 +76,7 @@ func ReadTOC(ctx context.Context, source Source) (*TOC, error) {
 	}
 	end := source.Size() - tarHeaderSize
 	switch name {
-	case partBootstrap:
+	case PartBootstrap:
 		return &TOC{Parts: []Part{{Name: name, Offset: end - size, StoredSize: size, Size: size}}}, nil
 	case partTOC:
 		return readTOC(ctx, source, end-size, size)
@@ -136,41 +136,45 @@ func readTOC(ctx context.Context, source Source, off, size int64) (*TOC, error) 
 	return toc, nil
 }
 
+// Part returns the part of the given name, nil if there is none.
+func (t *TOC) Part(name string) *Part {
+	for i := range t.Parts {
+		if t.Parts[i].Name == name {
+			return &t.Parts[i]
+		}
+	}
+	return nil
+}
+
 // Bootstrap reads the bootstrap of the blob's layer, decompressed and verified
 // against the table of contents (v5 has no digest there). A blob without one
 // gives ErrNoTOC.
 func (t *TOC) Bootstrap(ctx context.Context, source Source) ([]byte, error) {
-	for _, p := range t.Parts {
-		if p.Name == partBootstrap {
-			data, err := p.read(ctx, source)
-			if err != nil {
-				return nil, fmt.Errorf("read the layer's bootstrap: %w", err)
-			}
-			return data, nil
-		}
-	}
-	return nil, ErrNoTOC
+	return t.read(ctx, source, PartBootstrap, "the layer's bootstrap")
 }
 
 // Digests reads the digests of the blob's chunks, each of 32 bytes, in the order
 // of blob.meta, and verifies them against the table of contents. A blob without
 // them gives ErrNoTOC.
 func (t *TOC) Digests(ctx context.Context, source Source) ([]byte, error) {
-	for _, p := range t.Parts {
-		if p.Name == partDigests {
-			data, err := p.read(ctx, source)
-			if err != nil {
-				return nil, fmt.Errorf("read the chunks' digests: %w", err)
-			}
-			return data, nil
-		}
+	return t.read(ctx, source, partDigests, "the chunks' digests")
+}
+
+func (t *TOC) read(ctx context.Context, source Source, name, what string) ([]byte, error) {
+	p := t.Part(name)
+	if p == nil {
+		return nil, ErrNoTOC
 	}
-	return nil, ErrNoTOC
+	data, err := p.read(ctx, source)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	return data, nil
 }
 
 // BootstrapMemory is what [TOC.Bootstrap] takes, in bytes: as it is stored and
 // decompressed. It is as the table says, which may be anything.
-func (t *TOC) BootstrapMemory() uint64 { return t.memory(partBootstrap) }
+func (t *TOC) BootstrapMemory() uint64 { return t.memory(PartBootstrap) }
 
 // DigestsMemory is BootstrapMemory for [TOC.Digests].
 func (t *TOC) DigestsMemory() uint64 { return t.memory(partDigests) }

@@ -67,6 +67,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 		if data, err = i.readBootstrapLayer(ctx, d); err != nil {
 			return nil, err
 		}
+		i.Traffic.NoteMetadata(d.Size)
 		// Without a cache the next scan is slower, no more.
 		_ = i.Metadata.Put(kindBootstrap, d.Digest.String(), data)
 	}

@@ -104,6 +104,8 @@ type Image struct {
 	BootstrapLayer v1.Descriptor
 	// Metadata, which may be nil, is where metadata is kept.
 	Metadata *MetadataCache
+	// Traffic, which may be nil, counts what is read of the image.
+	Traffic *Traffic
 
 	limits  Limits
 	store   store
@@ -164,10 +166,14 @@ func Open(ctx context.Context, target string, o Options) (*Image, error) {
 		return nil, err
 	}
 	found := doc.Descriptor
+	o.Traffic.NoteMetadata(found.Size)
 	if doc, err = selectManifest(ctx, where, doc, target, &o, preferNydus); err != nil {
 		return nil, err
 	}
-	image := &Image{Reference: reference, Descriptor: found, Metadata: o.Metadata, limits: o.Limits.WithDefaults(), store: where, keys: o.Keys}
+	image := &Image{
+		Reference: reference, Descriptor: found, Metadata: o.Metadata, Traffic: o.Traffic,
+		limits: o.Limits.WithDefaults(), store: where, keys: o.Keys,
+	}
 	err = image.read(ctx, doc, target)
 	var plain *NotNydusError
 	if o.Twin && errors.As(err, &plain) {
@@ -227,6 +233,9 @@ func find(ctx context.Context, target string, o *Options) (store, *document, nam
 
 func (i *Image) read(ctx context.Context, doc *document, target string) error {
 	i.Digest = doc.Digest
+	if doc.Digest != i.Descriptor.Digest {
+		i.Traffic.NoteMetadata(doc.Size)
+	}
 	manifest, err := parseManifest(doc)
 	if err != nil {
 		return err
@@ -246,6 +255,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 		return fmt.Errorf("read the config: %w", err)
 	}
 	i.RawConfig = rawConfig
+	i.Traffic.NoteMetadata(int64(len(rawConfig)))
 	config, diffIDs, err := sourceConfig(rawConfig, len(data))
 	if err != nil {
 		return fmt.Errorf("config %s: %w", manifest.Config.Digest, err)

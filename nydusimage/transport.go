@@ -2,48 +2,10 @@ package nydusimage
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 )
-
-// Traffic counts what was asked of registries and token services and what came,
-// or what was read of an OCI layout. It is safe for concurrent use.
-type Traffic struct {
-	requests atomic.Int64
-	bytes    atomic.Int64
-}
-
-// Requests is the number of HTTP requests sent so far.
-func (t *Traffic) Requests() int64 { return t.requests.Load() }
-
-// Bytes is the number of bytes of answers' bodies, or of files, so far.
-func (t *Traffic) Bytes() int64 { return t.bytes.Load() }
-
-// Count wraps a transport so that its traffic is counted.
-func (t *Traffic) Count(inner http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
-		t.requests.Add(1)
-		resp, err := inner.RoundTrip(req)
-		if err == nil {
-			resp.Body = &countedBody{resp.Body, t}
-		}
-		return resp, err
-	})
-}
-
-type countedBody struct {
-	io.ReadCloser
-	traffic *Traffic
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.traffic.bytes.Add(int64(n))
-	return n, err
-}
 
 type roundTripper func(*http.Request) (*http.Response, error)
 

@@ -107,6 +107,7 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 			if tails[i], err = ReadTail(groupCtx, image, layer, entries[layer.BlobID()], budget); err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
+			image.Traffic.NoteMetadata(tails[i].fetched)
 			return nil
 		})
 	}

@@ -37,6 +37,24 @@ type Tail struct {
 	Table *rafs.Blob
 	// TOC is the blob's table of contents, nil if it has none.
 	TOC *blob.TOC
+
+	// fetched is how many bytes of it were read of the blob now, and had to be.
+	fetched int64
+}
+
+// size is the bytes of the blob that the tail is made of, as stored.
+func (t *Tail) size() int64 {
+	var size int64
+	if t.TOC != nil {
+		size += t.TOC.Size
+		if boot := t.TOC.Part(blob.PartBootstrap); boot != nil {
+			size += boot.StoredSize
+		}
+	}
+	if t.Meta != nil {
+		size += blob.MetaSize(*t.Table)
+	}
+	return size
 }
 
 // ReadTail reads a blob's tail. b is the blob's entry in the merged bootstrap,
@@ -48,7 +66,11 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
 	if size-start > longTail {
-		return r.parse(ctx, layer.Source, b)
+		tail, err := r.parse(ctx, layer.Source, b)
+		if err == nil {
+			tail.fetched = tail.size()
+		}
+		return tail, err
 	}
 	if err := budget.Take("the blob's tail", uint64(size-start)); err != nil {
 		return nil, err
@@ -67,6 +89,7 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	}
 	parsed, err := r.parse(ctx, blob.Ahead(layer.Source, start, tail), b)
 	if err == nil {
+		parsed.fetched = parsed.size()
 		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	}
 	return parsed, err

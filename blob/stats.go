@@ -1,0 +1,66 @@
+package blob
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Stats counts what a Reader has done so far.
+type Stats struct {
+	Requests     int64         // for data, as planned: without those repeated
+	Fetched      int64         // bytes asked for
+	Read         int64         // stored bytes of the chunks that were read, each byte once
+	Chunks       int64         // chunks decompressed and verified
+	ChunksAgain  int64         // of these, those that had been before
+	Bytes        int64         // their decompressed size
+	DecodingTime time.Duration // decompressing and hashing, over all goroutines
+}
+
+// Stats returns the counts so far.
+func (r *Reader) Stats() Stats {
+	return Stats{
+		Requests:     r.stats.requests.Load(),
+		Fetched:      r.stats.fetched.Load(),
+		Read:         r.bytesRead(),
+		Chunks:       r.stats.chunks.Load(),
+		ChunksAgain:  r.stats.again.Load(),
+		Bytes:        r.stats.bytes.Load(),
+		DecodingTime: time.Duration(r.stats.decoding.Load()),
+	}
+}
+
+// An extent is a range of a blob, in bytes.
+type extent struct{ off, end int64 }
+
+// noteRead notes where a chunk is stored that is read for the first time, or the
+// unit in which it lies.
+func (r *Reader) noteRead(e *entry) {
+	k := e.key
+	if e.unit != nil {
+		k = e.unit.key
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.seen[k]; !t.read {
+		t.read = true
+		r.seen[k] = t
+		r.read[k.blob] = append(r.read[k.blob], extent{k.off, k.off + int64(k.stored)})
+	}
+}
+
+// bytesRead is the stored bytes of all that was read. Slices of a gzip stream
+// overlap.
+func (r *Reader) bytesRead() (sum int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, extents := range r.read {
+		slices.SortFunc(extents, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+		var end int64
+		for _, e := range extents {
+			sum += max(e.end-max(e.off, end), 0)
+			end = max(end, e.end)
+		}
+	}
+	return sum
+}
