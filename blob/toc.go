@@ -180,12 +180,11 @@ func (t *TOC) BootstrapMemory() uint64 { return t.memory(PartBootstrap) }
 func (t *TOC) DigestsMemory() uint64 { return t.memory(partDigests) }
 
 func (t *TOC) memory(name string) uint64 {
-	for _, p := range t.Parts {
-		if p.Name == name {
-			return uint64(max(p.Size, 0)) + uint64(max(p.StoredSize, 0))
-		}
+	p := t.Part(name)
+	if p == nil {
+		return 0
 	}
-	return 0
+	return uint64(max(p.Size, 0)) + uint64(max(p.StoredSize, 0))
 }
 
 func (p *Part) read(ctx context.Context, source Source) ([]byte, error) {
