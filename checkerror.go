@@ -25,6 +25,8 @@ func (e checkError) hint() string {
 		return "give the OCI image first, then the Nydus image"
 	case errors.Is(e.error, nydusimage.ErrUnauthorized):
 		return "log in with docker login or podman login, or give --source-username and TRIVY_SOURCE_PASSWORD, or the same for the target"
+	case errors.Is(e.error, nydusmount.ErrUnvouched):
+		return "read and verify the blobs themselves with --data full"
 	case errors.Is(e.error, nydusmount.ErrNydusd), errors.Is(e.error, nydusmount.ErrRefused):
 		return "a check with --mount native needs no nydusd"
 	}

@@ -86,6 +86,8 @@ func hint(err error) string {
 		return "leave --require-nydus out to scan it as trivy image does"
 	case errors.Is(err, nydusmount.ErrBackend):
 		return "say where the data lies, with --mount nydusd, --backend-type and --backend-config-file"
+	case errors.Is(err, nydusmount.ErrUnvouched):
+		return "--allow-unverified reads it all the same, and marks the results"
 	case errors.Is(err, ocicrypt.ErrKey):
 		return "give the private key that it was encrypted for with --decryption-key; PKCS #7 takes its certificate, too"
 	case errors.As(err, &badName):

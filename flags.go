@@ -25,6 +25,7 @@ type nydusFlagGroup struct {
 	RefsFrom      *flag.Flag[string]
 	Twin          *flag.Flag[bool]
 	DecryptionKey *flag.Flag[[]string]
+	Unverified    *flag.Flag[bool]
 }
 
 // nydusOptions are the values of these flags.
@@ -37,8 +38,18 @@ type nydusOptions struct {
 	refsFrom      string
 	twin          bool
 	keys          *ocicrypt.Keys // nil without the flag
+	unverified    bool
 	nydusd        nydusdOptions
 	bounds        bounds
+}
+
+// way names the way in which images are opened: what is known of an image that was
+// opened in one is not taken for one that is opened in another.
+func (o *nydusOptions) way() string {
+	if o.mount == mountNative && o.unverified {
+		return o.mount + " --allow-unverified"
+	}
+	return o.mount
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {
@@ -72,6 +83,10 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Usage: "scan an OCI image through the Nydus image that names it as its subject (which nothing proves)",
 		},
 		DecryptionKey: newDecryptionKeyFlag(),
+		Unverified: &flag.Flag[bool]{
+			Name: "allow-unverified", ConfigName: "nydus.allow-unverified",
+			Usage: "read an image for whose chunks' digests the manifest does not vouch, and mark the results",
+		},
 	}
 }
 
@@ -80,7 +95,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey, g.Unverified}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -99,6 +114,7 @@ func (g *nydusFlagGroup) options() (nydusOptions, error) {
 		refsFrom:      g.RefsFrom.Value(),
 		twin:          g.Twin.Value(),
 		keys:          keys,
+		unverified:    g.Unverified.Value(),
 	}, err
 }
 

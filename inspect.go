@@ -25,6 +25,7 @@ type inspectFlagGroup struct {
 	PlainHTTP     *flag.Flag[bool]
 	Twin          *flag.Flag[bool]
 	DecryptionKey *flag.Flag[[]string]
+	Unverified    *flag.Flag[bool]
 }
 
 func newInspectFlagGroup() *inspectFlagGroup {
@@ -44,6 +45,10 @@ func newInspectFlagGroup() *inspectFlagGroup {
 			Usage: "of an OCI image, inspect the Nydus image that names it as its subject (which nothing proves)",
 		},
 		DecryptionKey: scan.DecryptionKey,
+		Unverified: &flag.Flag[bool]{
+			Name: "allow-unverified", ConfigName: scan.Unverified.ConfigName,
+			Usage: "read the data of an image for whose chunks' digests the manifest does not vouch",
+		},
 	}
 }
 
@@ -52,7 +57,7 @@ func (g *inspectFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *inspectFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Format, g.Verbose, g.PlainHTTP, g.Twin, g.DecryptionKey}
+	return []flag.Flagger{g.Format, g.Verbose, g.PlainHTTP, g.Twin, g.DecryptionKey, g.Unverified}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -97,7 +102,7 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 		if err != nil {
 			return err
 		}
-		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value()}
+		values := nydusOptions{plainHTTP: ours.PlainHTTP.Value(), twin: ours.Twin.Value(), unverified: ours.Unverified.Value()}
 		if values.keys, err = readDecryptionKeys(ours.DecryptionKey); err != nil {
 			return err
 		}
@@ -187,5 +192,11 @@ func (s *service) openSession(ctx context.Context, target string) (*inspect.Sess
 		return nil, err
 	}
 	log.Debug("Resolved the image", log.String("manifest", s.image.Digest.String()))
-	return inspect.Open(ctx, s.image)
+	opened, err := inspect.Open(ctx, s.image)
+	if err != nil {
+		return nil, err
+	}
+	opened.AllowUnverified = s.ours.unverified
+	opened.Warn = func(line string) { log.Warn(line) }
+	return opened, nil
 }

@@ -34,6 +34,8 @@ func (e inspectError) hint() string {
 		return "the documents with an error say why"
 	case errors.Is(e.error, nydusmount.ErrBackend):
 		return "commands that need no data work: help lists them"
+	case errors.Is(e.error, nydusmount.ErrNoDigests):
+		return "commands that need no data work: help lists them"
 	case errors.Is(e.error, blob.ErrNoTOC):
 		return "the blob was made by another converter: leave --layer out to see what the image shows"
 	case errors.Is(e.error, rafs.ErrUnsupported):

@@ -102,7 +102,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 		s.meter = newMeter(s.stderr, s.options, &s.traffic, size(img))
 		s.artifact = artifact.New(img, s.openMount, c, analyzers, artifact.Options{
 			Name:          config.Target,
-			Mount:         s.ours.mount,
+			Mount:         s.ours.way(),
 			RequireLayers: s.ours.requireLayers,
 			MaxFile:       s.ours.bounds.file,
 			Warn:          func(line string) { log.Warn(oneLine(line)) },
@@ -118,7 +118,7 @@ func (s *service) openMount(ctx context.Context) (m *nydusmount.Mount, err error
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {
-		s.mount, err = nydusmount.Native(ctx, s.image)
+		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified))
 	}
 	return s.mount, err
 }
@@ -213,6 +213,8 @@ func (s *service) closingLine() {
 	e := s.evidence()
 	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
 	switch {
+	case e.Scan.Verified == nydusmount.Unvouched:
+		verified = unvouchedLine(e)
 	case e.Scan.SBOM != "":
 		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
 	case e.Scan.Chunks == 0:
@@ -228,6 +230,15 @@ func (s *service) closingLine() {
 	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s, %s needed)%s, %.1f s (network %.1f s, decoding %.1f s, analyzers %.1f s); %s\n",
 		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size), bytesString(e.Traffic.Floor),
 		in, e.Seconds, e.Traffic.WaitingSeconds, e.Scan.DecodingSeconds, e.Scan.AnalyzingSeconds, verified)
+}
+
+// unvouchedLine is the end of the closing line for an image that was read with
+// --allow-unverified and needed it.
+func unvouchedLine(e evidence) string {
+	if e.Scan.Chunks == 0 {
+		return fmt.Sprintf("results from the cache, %s, manifest %s", e.Scan.Verified, e.Image.Manifest)
+	}
+	return fmt.Sprintf("%d chunks read, %s, manifest %s", e.Scan.Chunks, e.Scan.Verified, e.Image.Manifest)
 }
 
 // size is what a full download of the image would take.

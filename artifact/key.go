@@ -110,6 +110,11 @@ func digestFiles(files []wantedFile) (string, error) {
 			h.Write(chunks[n].Digest[:])
 			// Where there is no digest, the place in the blob says what the chunk is.
 			put(chunks[n].CompressedOffset)
+			if !chunks[n].HasDigest {
+				_, _ = io.WriteString(h, f.view.BlobID(chunks[n].Blob))
+				put(uint64(chunks[n].Index))
+				put(chunks[n].UncompressedOffset)
+			}
 		}
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil

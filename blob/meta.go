@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -27,6 +28,7 @@ const (
 // chunks share what they are stored in (batches, zran), only this table locates
 // them: contexts follow its entries.
 type Meta struct {
+	table     []byte // all of it, uncompressed
 	entries   []byte // count of entrySize each
 	entrySize int
 	contexts  contexts
@@ -154,7 +156,7 @@ func parseMeta(table, header []byte, b rafs.Blob) (*Meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := &Meta{entries: table[:int(count)*size], entrySize: size, contexts: contexts}
+	meta := &Meta{table: table, entries: table[:int(count)*size], entrySize: size, contexts: contexts}
 	return meta, meta.checkEntries(b)
 }
 
@@ -214,6 +216,10 @@ func (m *Meta) Check(c *rafs.Chunk) error {
 	}
 	return nil
 }
+
+// Digest is the SHA-256 of the table, uncompressed and without its header: that
+// which the blob's table of contents has for it.
+func (m *Meta) Digest() [32]byte { return sha256.Sum256(m.table) }
 
 // Same compares two tables of one blob, contexts included: a container may read
 // by either.

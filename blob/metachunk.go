@@ -1,6 +1,11 @@
 package blob
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
 
 // The sizes of an entry of blob.meta on disk, in bytes: BlobChunkInfoV1Ondisk
 // and BlobChunkInfoV2Ondisk (storage/src/meta of the Nydus project).
@@ -76,4 +81,45 @@ func decodeMetaChunkV2(info []byte) MetaChunk {
 		c.CRC32 = uint32(data)
 	}
 	return c
+}
+
+// chunkFlags are the flags as the bootstrap would have them.
+func (c *MetaChunk) chunkFlags() (flags rafs.ChunkFlags) {
+	for _, f := range [...]struct {
+		meta  MetaFlags
+		chunk rafs.ChunkFlags
+	}{{MetaCompressed, rafs.ChunkCompressed}, {MetaEncrypted, rafs.ChunkEncrypted}, {MetaBatch, rafs.ChunkBatch}} {
+		if c.Flags&f.meta != 0 {
+			flags |= f.chunk
+		}
+	}
+	if c.Flags&MetaHasCRC32 != 0 && !c.shared() {
+		flags |= rafs.ChunkHasCRC32
+	}
+	return flags
+}
+
+// digestSize is that of a chunk's digest in blob.digest, in bytes, of either
+// digester.
+const digestSize = 32
+
+// Complete fills in what a bootstrap without a chunk table does not say of a chunk:
+// where it is stored, from blob.meta, and its digest, from blob.digest
+// ([TOC.Digests]), which goes by the same numbers.
+func (m *Meta) Complete(c *rafs.Chunk, digests []byte) error {
+	entry, err := m.entry(c.Index)
+	if err != nil {
+		return err
+	}
+	if int64(len(digests)) != int64(m.Len())*digestSize {
+		return fmt.Errorf("blob.digest has %d bytes for %d chunks: %w", len(digests), m.Len(), rafs.ErrCorrupt)
+	}
+	if entry.UncompressedOffset != c.UncompressedOffset || entry.UncompressedSize != c.UncompressedSize {
+		return fmt.Errorf("chunk %d: a file needs %d bytes at %d of the decompressed blob, blob.meta says %d at %d: %w",
+			c.Index, c.UncompressedSize, c.UncompressedOffset, entry.UncompressedSize, entry.UncompressedOffset, rafs.ErrCorrupt)
+	}
+	c.CompressedOffset, c.CompressedSize = entry.CompressedOffset, entry.CompressedSize
+	c.Flags, c.CRC32 = entry.chunkFlags(), entry.CRC32
+	c.Digest, c.HasDigest = [digestSize]byte(digests[int(c.Index)*digestSize:]), true
+	return nil
 }

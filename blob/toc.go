@@ -22,6 +22,7 @@ const (
 	PartBootstrap = "image.boot"
 	partTOC       = "rafs.blob.toc"
 	partDigests   = "blob.digest"
+	partMeta      = "blob.meta"
 )
 
 const (
@@ -153,10 +154,13 @@ func (t *TOC) Bootstrap(ctx context.Context, source Source) ([]byte, error) {
 	return t.read(ctx, source, PartBootstrap, "the layer's bootstrap")
 }
 
-// Digests reads the digests of the blob's chunks, each of 32 bytes, in the order
-// of blob.meta, and verifies them against the table of contents. A blob without
-// them gives ErrNoTOC.
-func (t *TOC) Digests(ctx context.Context, source Source) ([]byte, error) {
+// Digests reads the digests of the blob's chunks, 32 bytes for each of count, in the
+// order of blob.meta, and verifies them against the table of contents. A blob
+// without them gives ErrNoTOC.
+func (t *TOC) Digests(ctx context.Context, source Source, count uint32) ([]byte, error) {
+	if p := t.Part(partDigests); p != nil && p.Size != int64(count)*digestSize {
+		return nil, fmt.Errorf("%s of %d bytes for %d chunks: %w", p.Name, p.Size, count, rafs.ErrCorrupt)
+	}
 	return t.read(ctx, source, partDigests, "the chunks' digests")
 }
 
@@ -170,6 +174,21 @@ func (t *TOC) read(ctx context.Context, source Source, name, what string) ([]byt
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	return data, nil
+}
+
+// Covers compares blob.meta with its digest in the table of contents, and says
+// whether the table has digests of both blob.meta and blob.digest: then who vouches
+// for the table vouches for them.
+func (t *TOC) Covers(m *Meta) (bool, error) {
+	none := [32]byte{}
+	meta, digests := t.Part(partMeta), t.Part(partDigests)
+	if meta == nil || meta.Digest == none {
+		return false, nil
+	}
+	if got := m.Digest(); got != meta.Digest {
+		return false, fmt.Errorf("blob.meta hashes to %x, the table of contents says %x: %w", got, meta.Digest, ErrDigest)
+	}
+	return digests != nil && digests.Digest != none, nil
 }
 
 // BootstrapMemory is what [TOC.Bootstrap] takes, in bytes: as it is stored and

@@ -82,9 +82,20 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		}
 	}
 	c.checkTables(ctx, bootstrap)
-	if complete {
-		c.checkLayers(bootstrap.Tree)
+	if !complete {
+		return
 	}
+	merged, unvouched, err := c.images.tree(ctx, bootstrap)
+	if err != nil {
+		c.failed(pathBootstrap, err)
+		return
+	}
+	if unvouched > 0 {
+		c.note("the bootstrap has no table of its chunks, and the manifest does not vouch for the digests that %d of %d blobs carry: "+
+			"the content was compared with digests that were not verified, unless the blobs were read whole (--data full)",
+			unvouched, len(bootstrap.Tree.Blobs()))
+	}
+	c.checkLayers(merged)
 }
 
 // layerName names a layer as the manifest does.

@@ -14,7 +14,7 @@ import (
 func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 	m := &nydusmount.Mount{Image: c.images.Target}
 	for i := range c.tails {
-		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.tails[i].tail.Tree})
+		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.images.layerTree(c.tails, i)})
 	}
 	overlay, err := m.Overlay()
 	if err == nil {

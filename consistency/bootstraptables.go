@@ -58,7 +58,7 @@ func (c *bootstrapCheck) checkTables(ctx context.Context, bootstrap *nydusimage.
 // each other.
 func (c *bootstrapCheck) layerTables(ctx context.Context, i int, inLayer map[string][]byte) *blobTables {
 	layer, tail := &c.images.Target.Layers[i], c.tails[i].tail
-	t := &blobTables{digests: c.tails[i].digests}
+	t := &blobTables{digests: tail.Digests}
 	if tail.Table == nil || !blob.HasMeta(*tail.Table) {
 		return t
 	}

@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -23,6 +25,7 @@ const parallelBlobs = 2
 type dataCheck struct {
 	images    Images
 	bootstrap *nydusimage.Bootstrap
+	merged    *rafs.Tree // the bootstrap's, with its chunks' digests
 	tails     []layerTail
 
 	mu     sync.Mutex
@@ -52,6 +55,7 @@ func (c *dataCheck) run(ctx context.Context) {
 		return
 	} else {
 		c.tails = c.images.tails(ctx, c.bootstrap)
+		c.merged = nydusmount.WithChunks(c.images.Target, c.bootstrap.Tree, readable(c.tails), nil)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelBlobs)
@@ -132,6 +136,9 @@ func (c *dataCheck) checkBlob(ctx context.Context, source blob.Source, digest v1
 	if wanted != nil {
 		chunks, err = c.checkChunks(ctx, s, digest, wanted)
 	}
+	if err == nil && wanted != nil && wanted.tail != nil {
+		err = c.checkTail(ctx, s, digest, wanted.tail)
+	}
 	if err == nil {
 		err = s.finish()
 	}
@@ -177,6 +184,24 @@ func (c *dataCheck) checkChunks(ctx context.Context, s *scan, digest v1.Hash, wa
 		}
 	}
 	return verified, nil
+}
+
+// checkTail compares a tail by which chunks were located and verified with that of
+// the blob as it passes by, which the manifest vouches for. Its error is that of
+// reading the blob.
+func (c *dataCheck) checkTail(ctx context.Context, s *scan, digest v1.Hash, tail *nydusmount.Tail) error {
+	if tail.Sum == [sha256.Size]byte{} {
+		c.failed(blobPath(digest), "tail", fmt.Errorf("it is too long to be kept: %w", nydusmount.ErrUnvouched))
+		return nil
+	}
+	end := make([]byte, s.Size()-tail.Start)
+	if err := s.ReadRange(ctx, end, tail.Start); err != nil {
+		return err
+	}
+	if got := sha256.Sum256(end); got != tail.Sum {
+		c.differ(blobPath(digest), "tail", fmt.Sprintf("sha256:%x, as it was read before", tail.Sum), fmt.Sprintf("sha256:%x", got))
+	}
+	return nil
 }
 
 func (c *dataCheck) differ(path, field, want, got string) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -20,6 +21,9 @@ type wantedChunks struct {
 	meta   *blob.Meta // nil without one
 	trees  []wantedTree
 	chunks []wantedChunk
+	// tail is where the chunks' digests come from, if not from the bootstrap and if
+	// the manifest does not vouch for it; else nil.
+	tail *nydusmount.Tail
 }
 
 // A wantedTree is a tree that lists chunks of the blob; self is the ID of the blob
@@ -42,11 +46,14 @@ func (c *dataCheck) wanted(i int, table *rafs.Blob) *wantedChunks {
 		return nil
 	}
 	layer := &c.images.Target.Layers[i]
-	w := &wantedChunks{id: layer.BlobID(), trees: []wantedTree{{c.bootstrap.Tree, ""}}}
+	w := &wantedChunks{id: layer.BlobID(), trees: []wantedTree{{c.merged, ""}}}
 	if t := &c.tails[i]; t.err == nil {
 		w.meta = t.tail.Meta
 		if t.tail.Tree != nil {
-			w.trees = append(w.trees, wantedTree{t.tail.Tree, layer.BlobID()})
+			w.trees = append(w.trees, wantedTree{c.images.layerTree(c.tails, i), layer.BlobID()})
+		}
+		if c.merged.LacksChunkTable() && !t.tail.Vouched {
+			w.tail = t.tail
 		}
 	}
 	seen := make(map[rafs.Chunk]bool)

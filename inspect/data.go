@@ -79,13 +79,16 @@ func (s *Session) open(ctx context.Context, layers []bool) (*nydusmount.Mount, e
 	// The mount's reads end with its context, which outlives this command.
 	reading, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	mount, err := nydusmount.NativePart(reading, s.image, s.bootstrap, wanted)
+	mount, err := nydusmount.NativePart(reading, s.image, s.bootstrap, wanted, nydusmount.AllowUnverified(s.AllowUnverified))
 	if err == nil && !stop() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
 		cancel(err)
 		return nil, err
+	}
+	if mount.Verified != nydusmount.Verified && s.Warn != nil {
+		s.Warn(string(mount.Verified))
 	}
 	if s.mounts == nil {
 		s.mounts = make(map[string]*opened)

@@ -40,6 +40,11 @@ type Session struct {
 	bootstrap *nydusimage.Bootstrap // nil with image
 	directory string                // current, as rafs has paths: "." is the root
 
+	// AllowUnverified lets data be read for whose digests the manifest does not vouch
+	// ([nydusmount.AllowUnverified]); Warn, if not nil, is told so.
+	AllowUnverified bool
+	Warn            func(line string)
+
 	// What is read only when it is needed.
 	tails  []*nydusmount.Tail // by layer
 	tables map[int]*blob.Meta // by index in the blob table
@@ -47,21 +52,39 @@ type Session struct {
 	mounts map[string]*opened // by the layers that they are for
 }
 
-// Open fetches the bootstrap of an image, which stays the caller's.
+// Open fetches the bootstrap of an image, which stays the caller's. Where that has
+// no table of the image's chunks, the tails of the blobs are fetched, too.
 func Open(ctx context.Context, image *nydusimage.Image) (*Session, error) {
 	b, err := image.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
 	}
 	b.File = nil // the tree has its own
-	return &Session{
+	s := &Session{
 		image:     image,
 		budget:    image.MetadataBudget(),
 		bootstrap: b,
 		tree:      b.Tree,
 		directory: root,
 		tails:     make([]*nydusmount.Tail, len(image.Layers)),
-	}, nil
+	}
+	return s, s.completeChunks(ctx)
+}
+
+// completeChunks takes what a bootstrap without a chunk table does not say of chunks
+// from the blobs. What cannot be read of these is left open: it is reported when
+// data is read.
+func (s *Session) completeChunks(ctx context.Context) error {
+	if !s.tree.LacksChunkTable() {
+		return nil
+	}
+	for i := range s.image.Layers {
+		if _, err := s.tail(ctx, i+1); err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	s.tree = nydusmount.WithChunks(s.image, s.tree, s.tails, nil)
+	return nil
 }
 
 // IsBootstrap says whether a path is that of a regular file that begins with a
@@ -128,7 +151,7 @@ func (s *Session) treeOf(ctx context.Context, layer int) (*rafs.Tree, error) {
 	if tail.Tree == nil {
 		return nil, fmt.Errorf("layer %d: %w", layer, blob.ErrNoTOC)
 	}
-	return tail.Tree, nil
+	return nydusmount.WithChunks(s.image, tail.Tree, s.tails, tail), nil
 }
 
 // tail reads what follows the data in the blob of a layer, counted from 1.
@@ -143,7 +166,7 @@ func (s *Session) tail(ctx context.Context, layer int) (*nydusmount.Tail, error)
 		return tail, nil
 	}
 	l := &s.image.Layers[layer-1]
-	tail, err := nydusmount.ReadTail(ctx, s.image, l, s.entry(l.BlobID()), s.budget)
+	tail, err := nydusmount.ReadTail(ctx, s.image, l, s.entry(l.BlobID()), s.tree.LacksChunkTable(), s.budget)
 	if err != nil {
 		return nil, fmt.Errorf("layer %d of %d, blob %s: %w", layer, len(s.image.Layers), l.Digest, err)
 	}

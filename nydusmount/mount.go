@@ -68,6 +68,9 @@ const (
 	Verified Verification = "verified"
 	// VerifiedByNydusd: nydusd compares each chunk with its digest.
 	VerifiedByNydusd Verification = "verified by nydusd"
+	// Unvouched: each chunk is compared with a digest for which the manifest does not
+	// vouch. The user allowed it ([AllowUnverified]).
+	Unvouched Verification = "not verified: the manifest does not vouch for the digests of the chunks"
 	// NotVerified: nobody compares the bytes with a digest.
 	NotVerified Verification = "not verified: nydusd does not verify RAFS v6 data"
 	// NoDigests: there are none to compare with, only checksums at most.

@@ -23,17 +23,33 @@ const (
 // one request a layer, and checks that every chunk of the merged tree lies
 // where the blob's own table of chunks says, so that a container reads what
 // the caller reads. Reads of the mount's files end with ctx.
-func Native(ctx context.Context, image *nydusimage.Image) (*Mount, error) {
+func Native(ctx context.Context, image *nydusimage.Image, options ...NativeOption) (*Mount, error) {
 	bootstrap, err := image.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return native(ctx, image, bootstrap, allLayers(image))
+	return native(ctx, image, bootstrap, allLayers(image), options)
+}
+
+// A NativeOption changes how an image is opened in this process.
+type NativeOption func(*nativeOptions)
+
+type nativeOptions struct{ allowUnverified bool }
+
+// AllowUnverified lets an image be read, with true, for whose chunks' digests the
+// manifest does not vouch: [Mount.Verified] is [Unvouched] then. Without it such an
+// image is refused ([ErrUnvouched]).
+func AllowUnverified(allow bool) NativeOption {
+	return func(o *nativeOptions) { o.allowUnverified = allow }
 }
 
 // native is Native for the wanted layers, by index: those of which the data can
 // be read.
-func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, wanted []int) (*Mount, error) {
+func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, wanted []int, options []NativeOption) (*Mount, error) {
+	var o nativeOptions
+	for _, set := range options {
+		set(&o)
+	}
 	if why := elsewhere(image, bootstrap); why != "" {
 		return nil, fmt.Errorf("%w (%s), which is not read natively: %w", ErrBackend, why, rafs.ErrUnsupported)
 	}
@@ -41,9 +57,16 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if err != nil {
 		return nil, err
 	}
-	tails, err := readTails(ctx, image, entries, wanted)
+	tails, err := readTails(ctx, image, entries, wanted, bootstrap.Tree.LacksChunkTable())
 	if err != nil {
 		return nil, err
+	}
+	unvouched, err := UnvouchedBlobs(image, bootstrap.Tree, tails)
+	if err != nil {
+		return nil, err
+	}
+	if unvouched > 0 && !o.allowUnverified {
+		return nil, fmt.Errorf("%s: %w", unvouchedReason(unvouched, len(entries)), ErrUnvouched)
 	}
 	sources, err := dataSources(image, tails)
 	if err != nil {
@@ -61,10 +84,14 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if len(image.Layers) == 0 {
 		m.NoLayers = "the manifest lists no data blobs"
 	}
-	m.Merged = m.view(ctx, bootstrap.Tree, "")
+	if unvouched > 0 {
+		m.Verified = Unvouched
+		m.Warnings = append(m.Warnings, unvouchedReason(unvouched, len(entries))+": whoever serves the image can have altered what was read")
+	}
+	m.Merged = m.view(ctx, WithChunks(image, bootstrap.Tree, tails, nil), "")
 	for _, i := range wanted {
 		if tail := tails[i]; tail.Tree != nil {
-			m.Layers[i] = m.view(ctx, tail.Tree, image.Layers[i].BlobID())
+			m.Layers[i] = m.view(ctx, WithChunks(image, tail.Tree, tails, tail), image.Layers[i].BlobID())
 		}
 	}
 	return m, m.checkChunkTables(tails, bootstrap.Metas)
@@ -95,8 +122,9 @@ func blobEntries(image *nydusimage.Image, tree *rafs.Tree, wanted []int) (map[st
 	return entries, nil
 }
 
-// readTails reads the tails of the wanted layers; those of the others are nil.
-func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob, wanted []int) ([]*Tail, error) {
+// readTails reads the tails of the wanted layers, with the digests of their chunks if
+// asked; those of the others are nil.
+func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob, wanted []int, digests bool) ([]*Tail, error) {
 	tails := make([]*Tail, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelTails)
@@ -104,7 +132,7 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 	for _, i := range wanted {
 		layer := &image.Layers[i]
 		group.Go(func() (err error) {
-			if tails[i], err = ReadTail(groupCtx, image, layer, entries[layer.BlobID()], budget); err != nil {
+			if tails[i], err = ReadTail(groupCtx, image, layer, entries[layer.BlobID()], digests, budget); err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
 			image.Traffic.NoteMetadata(tails[i].fetched)

@@ -24,7 +24,7 @@ func opened(t *testing.T, path string) (*nydusimage.Image, *nydusimage.Bootstrap
 	require.NoError(t, err)
 	entries, err := blobEntries(image, bootstrap.Tree, allLayers(image))
 	require.NoError(t, err)
-	tails, err := readTails(t.Context(), image, entries, allLayers(image))
+	tails, err := readTails(t.Context(), image, entries, allLayers(image), false)
 	require.NoError(t, err)
 	return image, bootstrap, tails
 }
@@ -86,7 +86,7 @@ func TestHiddenLayer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			image, _, _ := opened(t, path)
 			layer := &image.Layers[0]
-			tail, err := ReadTail(t.Context(), image, layer, nil, nil)
+			tail, err := ReadTail(t.Context(), image, layer, nil, false, nil)
 			require.NoError(t, err)
 			require.NotNil(t, tail.Tree)
 			require.NotNil(t, tail.Table)

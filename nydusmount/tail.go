@@ -37,6 +37,18 @@ type Tail struct {
 	Table *rafs.Blob
 	// TOC is the blob's table of contents, nil if it has none.
 	TOC *blob.TOC
+	// Digests are those of the blob's chunks, 32 bytes each in the order of Meta. nil
+	// where the blob has none, or where they were not asked for and the layer's own
+	// bootstrap does not need them.
+	Digests []byte
+	// Vouched says whether the manifest vouches for Meta and Digests: it names the
+	// digest of all that was read, or the merged bootstrap that of a table of contents
+	// which has theirs. The layer's own bootstrap is not in that chain.
+	Vouched bool
+	// Start is where in the blob the tail begins, and Sum the SHA-256 of what was read
+	// from there on; zero for a tail that was not read at once.
+	Start int64
+	Sum   [sha256.Size]byte
 
 	// fetched is how many bytes of it were read of the blob now, and had to be.
 	fetched int64
@@ -54,19 +66,19 @@ func (t *Tail) size() int64 {
 	if t.Meta != nil {
 		size += blob.MetaSize(*t.Table)
 	}
-	return size
+	return size + int64(len(t.Digests))
 }
 
 // ReadTail reads a blob's tail. b is the blob's entry in the merged bootstrap,
-// nil if no file of the image uses the blob. What the tail takes in memory is taken
-// from the budget. A tail that is sound is kept, for images of the same origin: no
-// digest of the manifest vouches for it alone.
-func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, budget *rafs.Budget) (*Tail, error) {
-	r := tailReader{layer: layer, names: image.Limits().Names, budget: budget}
+// nil if no file of the image uses the blob; digests asks for [Tail.Digests]. What the
+// tail takes in memory is taken from the budget. A tail that is sound is kept, for
+// images of the same origin: no digest of the manifest vouches for it alone.
+func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, digests bool, budget *rafs.Budget) (*Tail, error) {
+	r := tailReader{layer: layer, names: image.Limits().Names, digests: digests, budget: budget}
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
 	if size-start > longTail {
-		tail, err := r.parse(ctx, layer.Source, b)
+		tail, err := r.parse(ctx, layer.Source, Tail{Table: b, Start: start})
 		if err == nil {
 			tail.fetched = tail.size()
 		}
@@ -77,18 +89,20 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	}
 	kept := image.Metadata
 	name := fmt.Sprintf("%s %s %d %d", image.Origin(), layer.Digest, start, size)
-	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
-		return r.parse(ctx, blob.Ahead(layer.Source, start, tail), b)
+	tail := kept.Get(kindTail, name)
+	known := int64(len(tail)) == size-start
+	if !known {
+		tail = make([]byte, size-start)
+		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
+			return nil, fmt.Errorf("read the blob's tail: %w", err)
+		}
 	}
-	tail := make([]byte, size-start)
-	if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
-		return nil, fmt.Errorf("read the blob's tail: %w", err)
-	}
-	if sum := sha256.Sum256(tail); start == 0 && hex.EncodeToString(sum[:]) != layer.Digest.Hex {
+	sum := sha256.Sum256(tail)
+	if start == 0 && hex.EncodeToString(sum[:]) != layer.Digest.Hex {
 		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
 	}
-	parsed, err := r.parse(ctx, blob.Ahead(layer.Source, start, tail), b)
-	if err == nil {
+	parsed, err := r.parse(ctx, blob.Ahead(layer.Source, start, tail), Tail{Table: b, Start: start, Sum: sum, Vouched: start == 0})
+	if err == nil && !known {
 		parsed.fetched = parsed.size()
 		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	}
@@ -97,13 +111,16 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 
 // A tailReader reads the tail of one layer.
 type tailReader struct {
-	layer  *nydusimage.Layer
-	names  int64 // how many the layer's tree may have
-	budget *rafs.Budget
+	layer   *nydusimage.Layer
+	names   int64 // how many the layer's tree may have
+	digests bool  // whether those of the chunks are wanted anyway
+	budget  *rafs.Budget
 }
 
-func (r *tailReader) parse(ctx context.Context, source blob.Source, b *rafs.Blob) (*Tail, error) {
-	tail := Tail{Table: b}
+// parse fills in a tail of which Table is the entry in the merged bootstrap, and
+// Vouched says whether the manifest vouches for all of the source.
+func (r *tailReader) parse(ctx context.Context, source blob.Source, tail Tail) (*Tail, error) {
+	b := tail.Table
 	var err error
 	if tail.TOC, err = blob.ReadTOC(ctx, source); err != nil && !errors.Is(err, blob.ErrNoTOC) {
 		return nil, err
@@ -129,7 +146,34 @@ func (r *tailReader) parse(ctx context.Context, source blob.Source, b *rafs.Blob
 			return nil, err
 		}
 	}
+	if r.digests || tail.Tree != nil && tail.Tree.LacksChunkTable() {
+		if err := r.readDigests(ctx, source, &tail); err != nil {
+			return nil, err
+		}
+	}
+	if tail.Digests != nil && tail.Meta != nil && b != nil && b.TOCDigest != [32]byte{} {
+		covered, err := tail.TOC.Covers(tail.Meta)
+		if err != nil {
+			return nil, err
+		}
+		tail.Vouched = tail.Vouched || covered
+	}
 	return &tail, nil
+}
+
+// readDigests reads what the blob has for the digests of its chunks.
+func (r *tailReader) readDigests(ctx context.Context, source blob.Source, t *Tail) (err error) {
+	if t.TOC == nil || t.Table == nil {
+		return nil
+	}
+	if err := r.budget.Take("the chunks' digests", t.TOC.DigestsMemory()); err != nil {
+		return err
+	}
+	t.Digests, err = t.TOC.Digests(ctx, source, t.Table.ChunkCount)
+	if errors.Is(err, blob.ErrNoTOC) {
+		return nil
+	}
+	return err
 }
 
 // tree opens the bootstrap that the blob carries, nil if it carries none.

@@ -87,6 +87,28 @@ func (t *Tree) Superblock() Superblock { return t.format.superblock() }
 // Blobs returns the blob table. It is shared: the caller must not change it.
 func (t *Tree) Blobs() []Blob { return t.format.blobs() }
 
+// LacksChunkTable says whether the bootstrap has data and no table of its chunks, as
+// is possible in v6: then it says of a chunk its number in the blob and its place in
+// the decompressed blob, but neither where it is stored nor its digest.
+func (t *Tree) LacksChunkTable() bool {
+	f, ok := t.format.(*v6)
+	return ok && len(f.chunkMap.table) == 0 && len(f.blobTable) > 0
+}
+
+// WithChunks returns the tree of a bootstrap that lacks a chunk table, whose chunks
+// complete fills in: what the bootstrap says of them stays as it is, and a chunk of
+// which nothing is known, too. It is called for each chunk of each list that is
+// read, by several goroutines at once. Other trees are returned as they are.
+func (t *Tree) WithChunks(complete func(*Chunk) error) *Tree {
+	if !t.LacksChunkTable() {
+		return t
+	}
+	completed := *t
+	completed.format = t.format.(*v6).withChunks(complete)
+	completed.root.tree = &completed
+	return &completed
+}
+
 // Root returns the root directory.
 func (t *Tree) Root() Inode { return t.root }
 

@@ -54,6 +54,9 @@ type v6 struct {
 	inodesAt  uint64
 	rootNode  uint64
 	chunkMap  v6ChunkMap
+	// complete fills in what a chunk's address does not say, where there is no
+	// chunk table; nil leaves it open.
+	complete func(*Chunk) error
 }
 
 func openV6(m metadata) (format, error) {

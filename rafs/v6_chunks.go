@@ -147,12 +147,7 @@ func (f *v6) chunk(entry []byte, size uint32) (Chunk, error) {
 		return Chunk{}, corruptf("it is number %d of the %d in blob %d", address.index(), count, address.blob())
 	}
 	if len(f.chunkMap.table) == 0 {
-		return Chunk{
-			Blob:               address.blob(),
-			Index:              address.index(),
-			UncompressedOffset: address.block() << v6BlockBits,
-			UncompressedSize:   size,
-		}, nil
+		return f.bare(address, size)
 	}
 	c, ok, err := f.chunkMap.find(address)
 	switch {
@@ -165,4 +160,26 @@ func (f *v6) chunk(entry []byte, size uint32) (Chunk, error) {
 		return Chunk{}, corruptf("it has %d bytes in the chunk table where the file needs %d", c.UncompressedSize, size)
 	}
 	return c, nil
+}
+
+// bare returns a chunk without a record, as far as it is known.
+func (f *v6) bare(address v6ChunkAddress, size uint32) (Chunk, error) {
+	c := Chunk{
+		Blob:               address.blob(),
+		Index:              address.index(),
+		UncompressedOffset: address.block() << v6BlockBits,
+		UncompressedSize:   size,
+	}
+	if f.complete == nil {
+		return c, nil
+	}
+	return c, f.complete(&c)
+}
+
+// withChunks returns the bootstrap with something that completes its chunks.
+func (f *v6) withChunks(complete func(*Chunk) error) *v6 {
+	return &v6{
+		metadata: f.metadata, super: f.super, blobTable: f.blobTable, inodesAt: f.inodesAt, rootNode: f.rootNode,
+		complete: complete,
+	}
 }

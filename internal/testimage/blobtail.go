@@ -16,6 +16,8 @@ import (
 // tocName is the tar name of a data blob's table of contents.
 const tocName = "rafs.blob.toc"
 
+const tarHeaderSize = 512
+
 // Compression of a table-of-contents entry.
 const (
 	tocNone = 1
@@ -54,6 +56,27 @@ func readBlobEntry(blob, name string) ([]byte, error) {
 		end -= data.Size() + 512
 	}
 	return nil, fmt.Errorf("%q in blob %s: %w", name, blob, errNoEntry)
+}
+
+// readTOC returns a data blob's table of contents and, behind it, its tar header.
+func readTOC(blob string) ([]byte, error) {
+	f, err := os.Open(blob)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	h, _, err := trailingEntry(f, info.Size())
+	if err == nil && h.Name != tocName {
+		err = fmt.Errorf("it ends with %q: %w", h.Name, errNoEntry)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("table of contents of blob %s: %w", blob, err)
+	}
+	return io.ReadAll(io.NewSectionReader(f, info.Size()-tarHeaderSize-h.Size, h.Size+tarHeaderSize))
 }
 
 // trailingEntry reads the tar header in the 512 bytes before end and the data before it.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,31 +42,17 @@ func referArgs(dir string, blobs []convertedBlob) ([]string, error) {
 		if b.Ref == (v1.Hash{}) {
 			return nil, nil
 		}
-		toc, err := tocDigest(filepath.Join(dir, blobDir, b.Digest.Hex))
+		toc, err := readTOC(filepath.Join(dir, blobDir, b.Digest.Hex))
 		if err != nil {
 			return nil, err
 		}
 		digests = append(digests, b.Digest.Hex)
 		sizes = append(sizes, strconv.FormatInt(b.Size, 10))
-		tocs = append(tocs, toc)
+		// Without its tar header, as nydus-snapshotter does.
+		tocs = append(tocs, fmt.Sprintf("%x", sha256.Sum256(toc[:len(toc)-tarHeaderSize])))
 	}
 	return []string{"--blob-digests", strings.Join(digests, ","), "--blob-sizes", strings.Join(sizes, ","),
 		"--blob-toc-digests", strings.Join(tocs, ",")}, nil
-}
-
-// tocDigest hashes a blob's table of contents, without its tar header, as nydus-snapshotter does.
-func tocDigest(blob string) (string, error) {
-	data, err := os.ReadFile(blob)
-	if err != nil {
-		return "", err
-	}
-	_, toc, err := trailingEntry(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return "", fmt.Errorf("table of contents of %s: %w", blob, err)
-	}
-	digest := sha256.New()
-	_, err = io.Copy(digest, toc)
-	return fmt.Sprintf("%x", digest.Sum(nil)), err
 }
 
 func storeCompressed(l v1.Layer, name string) error { return copyLayer(l.Compressed, name) }
