@@ -64,7 +64,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 	}
 	data := i.Metadata.Get(kindBootstrap, d.Digest.String())
 	if data == nil || checkDigest(data, d.Digest) != nil {
-		if data, err = i.readBootstrapLayer(ctx, d); err != nil {
+		if data, err = i.bootstrapLayer(ctx); err != nil {
 			return nil, err
 		}
 		i.Traffic.NoteMetadata(d.Size)

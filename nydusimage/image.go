@@ -110,6 +110,7 @@ type Image struct {
 	limits  Limits
 	store   store
 	keys    *ocicrypt.Keys
+	ahead   *ahead // nil where nothing was fetched ahead
 	closers closers
 }
 
@@ -250,6 +251,7 @@ func (i *Image) read(ctx context.Context, doc *document, target string) error {
 		return fmt.Errorf("manifest %s: %w", doc.Digest, err)
 	}
 
+	i.fetchAhead(ctx)
 	rawConfig, err := readBlob(ctx, i.store, manifest.Config, maxConfig)
 	if err != nil {
 		return fmt.Errorf("read the config: %w", err)

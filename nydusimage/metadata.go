@@ -46,6 +46,16 @@ func (m *MetadataCache) Get(kind, name string) []byte {
 	return data
 }
 
+// Has says whether something is stored under a kind and a name, if not whether it
+// is whole.
+func (m *MetadataCache) Has(kind, name string) bool {
+	if m == nil {
+		return false
+	}
+	_, err := os.Stat(m.path(kind, name))
+	return err == nil
+}
+
 // Put stores data. The file appears whole or not at all.
 func (m *MetadataCache) Put(kind, name string, data []byte) error {
 	if m == nil {
