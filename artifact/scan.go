@@ -62,13 +62,14 @@ func (a *Artifact) pick(missing []string) []*work {
 
 // chooseFiles keeps the files of a slice that some analyzer wants.
 func (a *Artifact) chooseFiles(w *work) {
-	disabled := make(map[visibility][]analyzer.Type)
-	for _, seen := range []visibility{shown, replaced, deleted} {
-		disabled[seen] = w.disabled(seen, a.desk)
+	var questions [deleted + 1]*questions
+	for seen := range questions {
+		questions[seen] = a.desk.questions(w.disabled(visibility(seen), a.desk))
 	}
-	for _, f := range w.slice.files {
-		if want := a.desk.demand(&f, disabled[f.seen]); want.any() {
-			w.files = append(w.files, wantedFile{file: f, want: want})
+	for n := range w.slice.files {
+		f := &w.slice.files[n]
+		if want := a.desk.demand(f, questions[f.seen]); want.any() {
+			w.files = append(w.files, wantedFile{file: *f, want: want})
 		}
 	}
 	w.slice.files = nil

@@ -3,9 +3,10 @@ package artifact
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/samber/lo"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/semaphore"
@@ -61,10 +62,10 @@ func newDesk(group analyzer.AnalyzerGroup) *desk {
 var errWanted = errors.New("wanted")
 
 // asks says whether any enabled analyzer but those in without wants the file.
-func (d *desk) asks(f *file, without []analyzer.Type) bool {
+func (d *desk) asks(f *file, info fs.FileInfo, without []analyzer.Type) bool {
 	opener := func() (xio.ReadSeekCloserAt, error) { return nil, errWanted }
-	err := d.group.AnalyzeFile(context.Background(), new(errgroup.Group), d.limit, nil, "",
-		f.path, f.inode.FileInfo(f.path), opener, without, analyzer.AnalysisOptions{})
+	err := d.group.AnalyzeFile(context.Background(), nil, d.limit, nil, "",
+		f.path, info, opener, without, analyzer.AnalysisOptions{})
 	return errors.Is(err, errWanted)
 }
 
@@ -97,26 +98,43 @@ func (d *desk) hiddenReaders() []analyzer.Type {
 	return readers
 }
 
-// demand asks for one file. disabled analyzers are not asked.
-func (d *desk) demand(f *file, disabled []analyzer.Type) demand {
-	var want demand
-	without := func(types ...analyzer.Type) []analyzer.Type {
-		return slices.Concat(disabled, types)
+// questions are whom to leave out so that the desk's answer tells one thing: lists
+// of analyzers, made once for many files. Asking is what planning a scan costs.
+type questions struct {
+	disabled []analyzer.Type
+	// Each is all but those that the demand's field of that name is about, and
+	// those that are disabled.
+	whole, head, secrets, database []analyzer.Type
+}
+
+// questions are those about files that the disabled analyzers do not see.
+func (d *desk) questions(disabled []analyzer.Type) *questions {
+	but := func(types ...analyzer.Type) []analyzer.Type {
+		return lo.Union(d.allBut(types...), disabled)
 	}
+	return &questions{
+		disabled: disabled,
+		whole:    lo.Union(headReaders, []analyzer.Type{analyzer.TypeSecret}, disabled),
+		head:     but(headReaders...),
+		secrets:  but(analyzer.TypeSecret),
+		database: but(packageDatabases...),
+	}
+}
+
+// demand asks for one file, each analyzer once.
+func (d *desk) demand(f *file, q *questions) demand {
+	var want demand
 	info := f.inode.FileInfo(f.path)
 	for _, t := range d.group.RequiredPostAnalyzers(f.path, info) {
-		if !slices.Contains(disabled, t) {
+		if !slices.Contains(q.disabled, t) {
 			want.post = append(want.post, t)
 			want.database = want.database || slices.Contains(packageDatabases, t)
 		}
 	}
-	want.single = d.asks(f, disabled)
-	if !want.single {
-		return want
-	}
-	want.whole = d.asks(f, without(slices.Concat(headReaders, []analyzer.Type{analyzer.TypeSecret})...))
-	want.database = want.database || d.asks(f, without(d.allBut(packageDatabases...)...))
-	want.head = d.asks(f, without(d.allBut(headReaders...)...))
-	want.secrets = d.asks(f, without(d.allBut(analyzer.TypeSecret)...))
+	want.whole = d.asks(f, info, q.whole)
+	want.head = d.asks(f, info, q.head)
+	want.secrets = d.asks(f, info, q.secrets)
+	want.single = want.whole || want.head || want.secrets
+	want.database = want.database || want.whole && d.asks(f, info, q.database)
 	return want
 }
