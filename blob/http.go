@@ -83,16 +83,34 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 		case err == nil:
 			continue
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case failures == resumes || !errors.Is(err, errBroken):
+			return h.ended(ctx, err)
+		case failures >= resumes || !errors.Is(err, errBroken):
 			return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, ErrIncomplete, err)
 		}
-		failures++
-		if err := sleep(ctx, backoff(failures)); err != nil {
-			return err
+		failures += cost(err)
+		if cause := sleep(ctx, backoff(failures)); cause != nil {
+			return &WaitError{Host: h.lastTarget().Host, Last: err.Error(), cause: cause}
 		}
 	}
 	return nil
+}
+
+// cost is how many failures one counts for. A body that stalls takes half a minute
+// of waiting each time: stalledMax of these are enough.
+func cost(err error) int {
+	if errors.Is(err, errStalled) {
+		return (resumes + stalledMax - 1) / (stalledMax - 1)
+	}
+	return 1
+}
+
+// ended is the error of a read whose context ended, with what it waited for.
+func (h *HTTP) ended(ctx context.Context, err error) error {
+	var waiting *WaitError
+	if errors.As(err, &waiting) {
+		return waiting
+	}
+	return &WaitError{Host: h.lastTarget().Host, cause: context.Cause(ctx)}
 }
 
 // read makes one request, unless the whole blob is here, and returns how many
@@ -286,7 +304,7 @@ func readBody(body io.Reader, p []byte) (int, error) {
 func checkContentRange(header string, off, n, size int64) (int64, error) {
 	first, end, err := parseContentRange(header, size)
 	if err == nil && (first != off || end > off+n) {
-		err = fmt.Errorf("the answer is for %q", header)
+		err = fmt.Errorf("the answer is for %.80q", header)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("asked for bytes %d-%d/%d: %w", off, off+n-1, size, err)
@@ -303,10 +321,10 @@ func parseContentRange(header string, size int64) (off, end int64, err error) {
 	off, err = strconv.ParseInt(first, 10, 64)
 	end, err2 := strconv.ParseInt(last, 10, 64)
 	if !ok || !ok2 || !ok3 || err != nil || err2 != nil || off < 0 || end < off || end >= size {
-		return 0, 0, fmt.Errorf("the answer is for %q", header)
+		return 0, 0, fmt.Errorf("the answer is for %.80q", header)
 	}
 	if total != "*" && total != strconv.FormatInt(size, 10) {
-		return 0, 0, fmt.Errorf("the answer is for %q: %w", header, ErrSize)
+		return 0, 0, fmt.Errorf("the answer is for %.80q: %w", header, ErrSize)
 	}
 	return off, end + 1, nil
 }

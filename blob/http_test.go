@@ -115,6 +115,7 @@ func whole(length int, body []byte) http.HandlerFunc {
 		w.WriteHeader(http.StatusOK)
 		w.Write(body)
 		if len(body) < length {
+			w.(http.Flusher).Flush()
 			broken(w, r)
 		}
 	}

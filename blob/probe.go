@@ -27,7 +27,7 @@ func (h *HTTP) probe(ctx context.Context) error {
 	resp, err := h.get(ctx, "bytes=0-0")
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return h.ended(ctx, err)
 	case err != nil:
 		return fmt.Errorf("ask for the first byte: %w: %w", ErrIncomplete, err)
 	}

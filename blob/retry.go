@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -18,47 +20,118 @@ import (
 // times: with waits of 0.25 s, 0.5 s, … that rides out a restart of some
 // seconds, and fails a scan of a dead registry within a quarter of a minute.
 const (
-	maxAttempts   = 6
-	refusedMax    = 4 // attempts where nothing listens: mostly a wrong address
-	stalledMax    = 2 // attempts where nothing comes back: each takes stallTimeout
-	longestWait   = 8 * time.Second
-	retryAfterMax = time.Minute // a registry may ask for more; a pipeline should not hang on it
+	maxAttempts = 6
+	refusedMax  = 4 // attempts where nothing listens: mostly a wrong address
+	stalledMax  = 2 // attempts where nothing comes back: each takes stallTimeout
+	longestWait = 8 * time.Second
+	// retryAfterMax is the longest wait that a registry may ask for, and waitMax
+	// the longest for all waits of one request: a pipeline should not hang on it.
+	// Where more is asked for, the request is given up at once.
+	retryAfterMax = time.Minute
+	waitMax       = 2 * time.Minute
 )
 
 // firstWait is the wait after the first attempt, doubled after each further
 // one. It is a variable so that tests need not wait.
 var firstWait = 250 * time.Millisecond
 
-// Retry returns a transport that repeats GET and HEAD requests which failed in
-// a way that may pass: connection errors, stalls, 429 and 5xx but 501. It waits
-// between attempts, at least as long as the answer's Retry-After asks where it
-// has one. The last answer or error is returned as it came. Requests and
-// bodies of which no byte comes for half a minute are ended.
+// Retry returns a transport that repeats requests which failed in a way that may
+// pass: connection errors, stalls, 408, 429 and 5xx but 501, and, of a request
+// without a range, a body that breaks off: that is read whole, into memory (see
+// maxAnswer), before the answer is returned. It repeats GET and HEAD, and POST,
+// by which tokens are asked for, if the request has its body again (GetBody). It
+// waits between attempts, at least as long as the answer's Retry-After asks where
+// it has one. The last answer or error is returned as it came, but where a
+// registry asks for too long a wait there is an error that says so. Requests and
+// bodies of which too little comes for half a minute are ended. What ends with the
+// request's context ends in a [WaitError].
 func Retry(inner http.RoundTripper) http.RoundTripper {
-	return &retryTransport{inner: &watchdog{inner}}
+	return &retryTransport{inner: &wholeTransport{&watchdog{inner}}}
 }
 
 type retryTransport struct{ inner http.RoundTripper }
 
 func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
-		return t.inner.RoundTrip(req)
-	}
+	var waited time.Duration
+	var last string // what came of the attempt before
 	for attempt := 1; ; attempt++ {
 		resp, err := t.inner.RoundTrip(req)
-		if attempt >= attempts(err) || !passing(resp, err) {
+		if req.Context().Err() != nil && err != nil {
+			return nil, &WaitError{Host: req.URL.Host, Last: last, cause: context.Cause(req.Context())}
+		}
+		if attempt >= attempts(err) || !passing(resp, err) || !repeatable(req) {
 			return resp, err
 		}
 		wait := backoff(attempt)
 		if resp != nil {
-			wait = max(wait, retryAfter(resp))
 			drop(resp)
+			asked := retryAfter(resp)
+			last = fmt.Sprintf("%s answered %d %s", req.URL.Host, resp.StatusCode, http.StatusText(resp.StatusCode))
+			if asked > retryAfterMax || waited+asked > waitMax {
+				return nil, &tooLongError{fmt.Sprintf("%s and asks to wait %v", last, asked)}
+			}
+			wait = max(wait, asked)
+		} else {
+			last = err.Error()
 		}
 		if err := sleep(req.Context(), wait); err != nil {
-			return nil, err
+			return nil, &WaitError{Host: req.URL.Host, Last: last, cause: err}
+		}
+		waited += wait
+		if req.GetBody != nil {
+			if req, err = again(req); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
+
+// repeatable says whether a request may be sent twice.
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		return true
+	case http.MethodPost:
+		return req.GetBody != nil
+	}
+	return false
+}
+
+// again is a request with its body from the beginning.
+func again(req *http.Request) (*http.Request, error) {
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	next := req.Clone(req.Context())
+	next.Body = body
+	return next, nil
+}
+
+// A tooLongError says that a registry asks for a longer wait than it gets.
+type tooLongError struct{ text string }
+
+func (e *tooLongError) Error() string   { return e.text }
+func (e *tooLongError) Permanent() bool { return true }
+
+// A WaitError says that a request's context ended, and what the request waited
+// for. It unwraps to the context's cause.
+type WaitError struct {
+	Host  string // "host" or "host:port" that had not answered, or not in full
+	Last  string // what came of the attempt before; "" if there was none
+	cause error
+}
+
+// Reason says what was waited for.
+func (e *WaitError) Reason() string {
+	if e.Last == "" {
+		return "waiting for " + e.Host
+	}
+	return fmt.Sprintf("waiting for %s: %s", e.Host, e.Last)
+}
+
+func (e *WaitError) Error() string { return fmt.Sprintf("%v, %s", e.cause, e.Reason()) }
+func (e *WaitError) Unwrap() error { return e.cause }
 
 // A permanentError is a transport's refusal that no repetition changes.
 type permanentError interface{ Permanent() bool }
@@ -121,18 +194,24 @@ func backoff(attempt int) time.Duration {
 func retryAfter(resp *http.Response) time.Duration {
 	value := resp.Header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(retryAfterMax/time.Second))) * time.Second
+		return time.Duration(min(seconds, math.MaxInt32)) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return min(max(time.Until(at), 0), retryAfterMax)
+		return max(time.Until(at), 0).Truncate(time.Second)
 	}
 	return 0
 }
 
-// drop ends an answer whose body is of no interest. Draining lets the
-// connection be used again; a body that does not end is cut off.
+// drainMax is how much of a body of no interest is read so that its connection
+// can be used again.
+const drainMax = 8 << 10
+
+// drop ends an answer whose body is of no interest. A small body is drained,
+// which lets the connection be used again; others are cut off.
 func drop(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	if resp.ContentLength >= 0 && resp.ContentLength <= drainMax {
+		_, _ = io.CopyN(io.Discard, resp.Body, drainMax)
+	}
 	resp.Body.Close()
 }
 

@@ -28,6 +28,12 @@ type script struct {
 func (s *script) RoundTrip(req *http.Request) (*http.Response, error) {
 	answer := s.answers[min(s.asked, len(s.answers)-1)]
 	s.asked++
+	if req.Body != nil { // as a transport does
+		defer req.Body.Close()
+		if body, err := io.ReadAll(req.Body); err != nil || string(body) != "grant_type=refresh_token" {
+			return nil, fmt.Errorf("the body is %q, %v", body, err)
+		}
+	}
 	switch answer := answer.(type) {
 	case error:
 		return nil, answer
@@ -85,8 +91,13 @@ func TestRetry(t *testing.T) {
 		{"429 at once", "GET", []any{tryLater(429, "0"), 200}, 2, first, 200},
 		{"429 with nonsense", "GET", []any{tryLater(429, "soon"), 200}, 2, first, 200},
 		{"429 with a negative number", "GET", []any{tryLater(429, "-5"), 200}, 2, first, 200},
-		{"429 for a day", "GET", []any{tryLater(429, "86400"), 200}, 2, [2]time.Duration{time.Minute, time.Minute}, 200},
-		{"429 for longer than time has", "GET", []any{tryLater(429, "9999999999999"), 200}, 2, [2]time.Duration{time.Minute, time.Minute}, 200},
+		{"429 for as long as is waited", "GET", []any{tryLater(429, "60"), 200}, 2, [2]time.Duration{time.Minute, time.Minute}, 200},
+		{"429 for a day", "GET", []any{tryLater(429, "86400"), 200}, 1, none, nil},
+		{"429 for longer than time has", "GET", []any{tryLater(429, "9999999999999"), 200}, 1, none, nil},
+		{"429 until a day later", "GET", []any{tryLater(429, "Sun, 02 Jan 2000 00:00:00 GMT"), 200}, 1, none, nil},
+		{"429 for a minute again and again", "GET", []any{tryLater(429, "60")}, 3, [2]time.Duration{2 * time.Minute, 2 * time.Minute}, nil},
+		{"a POST whose body is there again", "POST with a body", []any{503, reset, 200}, 3, [2]time.Duration{750 * time.Millisecond, time.Second}, 200},
+		{"a POST that is refused", "POST with a body", []any{401}, 1, none, 401},
 		{"a reset connection", "GET", []any{reset, reset, 200}, 3, [2]time.Duration{750 * time.Millisecond, time.Second}, 200},
 		{"a connection that is always reset", "GET", []any{reset}, 6, all, reset},
 		{"nothing listens", "GET", []any{refused}, 4, [2]time.Duration{1750 * time.Millisecond, 2200 * time.Millisecond}, refused},
@@ -127,7 +138,11 @@ func TestRetry(t *testing.T) {
 
 func request(t *testing.T, method string) *http.Request {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "https://registry.test/v2/", nil)
+	var body io.Reader
+	if method == "POST with a body" {
+		method, body = "POST", strings.NewReader("grant_type=refresh_token")
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, "https://registry.test/v2/", body)
 	require.NoError(t, err)
 	return req
 }
@@ -180,22 +195,73 @@ func TestRetryEndsStalledBodies(t *testing.T) {
 		r, w := io.Pipe()
 		defer w.Close()
 		answer := &bodyTransport{r}
-		resp, err := Retry(answer).RoundTrip(request(t, "GET"))
+		resp, err := Retry(answer).RoundTrip(rangeRequest(t))
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		time.Sleep(time.Hour)
-		go func() { w.Write([]byte("a")); time.Sleep(29 * time.Second); w.Write([]byte("b")) }()
-		p := make([]byte, 1)
-		for _, want := range "ab" {
-			_, err = resp.Body.Read(p)
+		go func() { w.Write([]byte("a")); time.Sleep(29 * time.Second); w.Write(make([]byte, stallBytes)) }()
+		p := make([]byte, stallBytes)
+		for _, want := range []int{1, stallBytes} {
+			n, err := resp.Body.Read(p)
 			require.NoError(t, err)
-			assert.Equal(t, string(want), string(p))
+			assert.Equal(t, want, n)
 		}
 		start := time.Now()
 		_, err = resp.Body.Read(p)
 		assert.ErrorIs(t, err, errStalled)
 		assert.Equal(t, stallTimeout, time.Since(start))
 	})
+}
+
+// A server that drips bytes, each in time, is ended as one that gives none.
+func TestRetryEndsDrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		go func() {
+			for {
+				time.Sleep(time.Second)
+				if _, err := w.Write([]byte("a")); err != nil {
+					return
+				}
+			}
+		}()
+		resp, err := Retry(&bodyTransport{r}).RoundTrip(rangeRequest(t))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		start := time.Now()
+		n, err := io.Copy(io.Discard, resp.Body)
+		assert.ErrorIs(t, err, errStalled)
+		assert.Equal(t, stallTimeout, time.Since(start).Round(time.Second))
+		assert.Less(t, n, int64(31))
+		time.Sleep(time.Second) // the server's side ends
+	})
+}
+
+// A slow link is no stall.
+func TestRetryLeavesSlowBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		go func() {
+			for range 100 {
+				time.Sleep(time.Second)
+				w.Write(make([]byte, 1<<10))
+			}
+			w.Close()
+		}()
+		resp, err := Retry(&bodyTransport{r}).RoundTrip(rangeRequest(t))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		n, err := io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		assert.Equal(t, int64(100<<10), n)
+	})
+}
+
+func rangeRequest(t *testing.T) *http.Request {
+	req := request(t, "GET")
+	req.Header.Set("Range", "bytes=0-9")
+	return req
 }
 
 // bodyTransport answers with a body that ends with the request, as net/http's do.

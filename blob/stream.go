@@ -86,6 +86,9 @@ func (s *Stream) read(p []byte) (int, error) {
 		case err == nil:
 			continue
 		case s.ctx.Err() != nil:
+			if h, ok := s.source.(*HTTP); ok {
+				return 0, h.ended(s.ctx, err)
+			}
 			return 0, context.Cause(s.ctx)
 		case !errors.Is(err, errBroken):
 			return 0, s.wrap(err)
@@ -93,10 +96,10 @@ func (s *Stream) read(p []byte) (int, error) {
 		if s.off-s.kept >= resumeProgress {
 			s.failures, s.kept = 0, s.off
 		}
-		if s.failures == resumes {
+		if s.failures >= resumes {
 			return 0, s.wrap(err)
 		}
-		s.failures++
+		s.failures += cost(err)
 		if err := sleep(s.ctx, backoff(s.failures)); err != nil {
 			return 0, err
 		}

@@ -8,12 +8,17 @@ import (
 	"time"
 )
 
-// stallTimeout ends a request that gives no byte for so long; it is then tried
-// again.
+// stallTimeout ends a request whose answer does not begin for so long, or whose
+// body gives fewer than stallBytes in that time; it is then tried again.
 var stallTimeout = 30 * time.Second
 
+// stallBytes in stallTimeout, some 500 bytes a second, is less than any link
+// gives to each of the parallel requests of a scan. A server that drips bytes does
+// not hold a scan for as long as it likes.
+const stallBytes = 15 << 10
+
 // errStalled is what a request ends with that the watchdog has ended.
-var errStalled = errors.New("the connection stalled: no byte came in time")
+var errStalled = errors.New("the connection stalled: too little came in half a minute")
 
 // A watchdog ends requests that stall. It watches one attempt, not the waits
 // between them, which a registry may ask to be longer.
@@ -29,7 +34,7 @@ func (w *watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	resp.Body = &watchedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer}
+	resp.Body = &watchedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, left: stallTimeout}
 	return resp, nil
 }
 
@@ -40,12 +45,20 @@ type watchedBody struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+
+	left  time.Duration // of stallTimeout, for the next stallBytes
+	bytes int           // that came since left was all of it
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	b.timer.Reset(stallTimeout)
+	began := time.Now()
+	b.timer.Reset(b.left)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
+	b.left -= time.Since(began)
+	if b.bytes += n; b.bytes >= stallBytes {
+		b.left, b.bytes = stallTimeout, 0
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = stalled(b.ctx, err)
 	}
