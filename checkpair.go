@@ -80,8 +80,7 @@ func (c *checker) check(ctx context.Context, p checkPlatform) *checkedPair {
 	defer cancel()
 	report, err := c.compare(within, p, pair)
 	if errors.Is(within.Err(), context.DeadlineExceeded) {
-		// Whatever failed, it failed because the time was up.
-		err = context.Cause(within)
+		err = timeUp(within, err)
 	}
 	pair.settle(report, err)
 	pair.Seconds = time.Since(started).Seconds()

@@ -37,6 +37,20 @@ type ourError struct{ error }
 
 func (e ourError) Unwrap() error { return e.error }
 
+// timeUp is the error of what has failed with ctx: that the time was up, whatever
+// else there was, and what was waited for.
+func timeUp(ctx context.Context, err error) error {
+	var waiting *blob.WaitError
+	if errors.As(err, &waiting) {
+		return fmt.Errorf("%w, %s", context.Cause(ctx), waiting.Reason())
+	}
+	return context.Cause(ctx)
+}
+
+// maxError bounds what is shown of an error, in bytes: registries send pages of
+// HTML.
+const maxError = 4 << 10
+
 // explain turns an error into one line that says what is wrong, and one hint
 // at what to do, for a terminal.
 func explain(err error) string {
@@ -44,7 +58,11 @@ func explain(err error) string {
 	if errors.As(err, &inner) {
 		err = inner.error
 	}
-	return "error: " + oneLine(err.Error()) + "\nhint: " + hint(err)
+	text := oneLine(err.Error())
+	if len(text) > maxError {
+		text = strings.ToValidUTF8(text[:maxError], "") + "…"
+	}
+	return "error: " + text + "\nhint: " + hint(err)
 }
 
 func hint(err error) string {

@@ -175,7 +175,7 @@ func (s *service) openInspect(ctx context.Context, target string, o inspect.Outp
 	defer cancel()
 	opened, err := s.openSession(ctx, target)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = context.Cause(ctx)
+		err = timeUp(ctx, err)
 	}
 	if o.Traffic != nil {
 		fmt.Fprintf(o.Err, "nydus: opening read %d bytes in %d requests\n", s.traffic.Bytes(), s.traffic.Requests())

@@ -138,7 +138,7 @@ func (s *service) startDaemon(ctx context.Context, target, point string, prefetc
 	defer cancel()
 	failed := func(err error) (*nydusmount.Daemon, error) {
 		if errors.Is(opening.Err(), context.DeadlineExceeded) {
-			err = context.Cause(opening)
+			err = timeUp(opening, err)
 		}
 		return nil, err
 	}

@@ -67,8 +67,7 @@ func (s *session) scan(ctx context.Context, options flag.Options, target string)
 	}
 	s.current.meter.stop()
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		// Whatever failed, it failed because the time was up.
-		err = context.Cause(ctx)
+		err = timeUp(ctx, err)
 	}
 	return report, s.current, err
 }

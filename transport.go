@@ -29,12 +29,7 @@ func (s *service) transport(registry string, options ...xhttp.TransportOption) (
 		t.MaxIdleConnsPerHost = maxIdle
 		base = t
 	})...)
-	hosts := []string{registry}
-	for _, mirror := range s.options.RegistryMirrors[registry] {
-		host, _, _ := strings.Cut(mirror, "/")
-		hosts = append(hosts, host)
-	}
-	carrier, err := nydusimage.WithHostCertificates(base, hosts...)
+	carrier, err := nydusimage.WithHostCertificates(base, append(s.mirrors(registry), registry)...)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +37,16 @@ func (s *service) transport(registry string, options ...xhttp.TransportOption) (
 		carrier = xhttp.NewTraceTransport(carrier)
 	}
 	return xhttp.NewUserAgent(carrier, fmt.Sprintf("trivy-nydus/%s trivy/%s", version, app.Version())), nil
+}
+
+// mirrors are the hosts of the mirrors that trivy.yaml names for a registry.
+func (s *service) mirrors(registry string) []string {
+	var hosts []string
+	for _, mirror := range s.options.RegistryMirrors[registry] {
+		host, _, _ := strings.Cut(mirror, "/")
+		hosts = append(hosts, host)
+	}
+	return hosts
 }
 
 // guard returns a context in which Trivy's own requests to a registry use our
@@ -62,7 +67,7 @@ func (g guardedTransport) Build(options ...xhttp.TransportOption) http.RoundTrip
 	if err != nil {
 		return failing{err}
 	}
-	return nydusimage.GuardPlainHTTP(carrier, g.registry, g.service.ours.plainHTTP)
+	return nydusimage.Guard(carrier, g.service.ours.plainHTTP, g.registry, g.service.mirrors(g.registry)...)
 }
 
 // failing is a transport that could not be made.

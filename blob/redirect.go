@@ -21,11 +21,20 @@ func redirect(origin, address *url.URL, location string) (*url.URL, error) {
 	if err != nil || location == "" || next.Host == "" || next.Scheme != "https" && next.Scheme != "http" {
 		return nil, fmt.Errorf("%s redirects to nowhere", address.Host)
 	}
-	from, to := origin.Hostname(), next.Hostname()
-	if from != to && (isLinkLocal(to) || isInside(to) && !isInside(from)) {
-		return nil, fmt.Errorf("%s redirects to the private address %s, which is not followed", address.Host, next.Host)
+	if err := CheckHost(origin.Hostname(), next.Hostname()); err != nil {
+		return nil, fmt.Errorf("%s redirects to %w", address.Host, err)
 	}
 	return next, nil
+}
+
+// CheckHost refuses a host to which a registry leads, both without port, if that
+// is a private address or this machine and the registry is outside, or if it is of
+// the kind that metadata services have.
+func CheckHost(registry, to string) error {
+	if registry != to && (isLinkLocal(to) || isInside(to) && !isInside(registry)) {
+		return fmt.Errorf("the private address %s, which is not followed", to)
+	}
+	return nil
 }
 
 // isInside says whether a host is this machine or, by its address, one of its

@@ -26,8 +26,9 @@ type registry struct {
 	notice     func(string)
 	temp       *rafs.Budget // for blobs of a registry without ranges
 	// What it was logged in with, for Access.
-	auth   authn.Authenticator
-	scheme *atomic.Value // of the host's last answer
+	auth    authn.Authenticator
+	scheme  *atomic.Value // of the host's last answer
+	secrets *secrets
 }
 
 // openRegistry resolves a reference on its mirrors and its own host, in that
@@ -52,6 +53,10 @@ func openRegistry(ctx context.Context, reference name.Reference, o *Options) (*r
 			return r, doc, nil
 		}
 		if ctx.Err() != nil {
+			var waiting *blob.WaitError
+			if errors.As(err, &waiting) {
+				return nil, nil, waiting
+			}
 			return nil, nil, context.Cause(ctx)
 		}
 		failures = append(failures, err)
@@ -101,20 +106,23 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 	if o.Traffic != nil {
 		base = o.Traffic.Count(base)
 	}
-	scheme := new(atomic.Value)
-	base = retry(GuardPlainHTTP(noteScheme(base, host.RegistryStr(), scheme), host.RegistryStr(), o.PlainHTTP))
+	scheme, told := new(atomic.Value), new(secrets)
+	base = retry(Guard(told.watch(noteScheme(base, host.RegistryStr(), scheme)), o.PlainHTTP, host.RegistryStr()))
 	authenticated, err := transport.NewWithContext(ctx, host, auth, base, []string{repository.Scope(transport.PullScope)})
 	if err != nil {
-		return nil, err
+		return nil, told.hide(err)
 	}
-	return &registry{repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) }, temp: o.Limits.WithDefaults().Temp, auth: auth, scheme: scheme}, nil
+	return &registry{
+		repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) },
+		temp: o.Limits.WithDefaults().Temp, auth: auth, scheme: scheme, secrets: told,
+	}, nil
 }
 
 // manifest implements [store].
 func (r *registry) manifest(ctx context.Context, reference name.Reference) (*document, error) {
 	descriptor, err := remote.Get(reference, remote.WithContext(ctx), remote.WithTransport(r.transport))
 	if err != nil {
-		return nil, err
+		return nil, r.secrets.hide(err)
 	}
 	if descriptor.Size > maxManifest {
 		return nil, fmt.Errorf("manifest of %d bytes is over the limit of %d: %w", descriptor.Size, maxManifest, ErrInvalid)

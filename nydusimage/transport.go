@@ -4,18 +4,29 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// GuardPlainHTTP keeps requests off unencrypted connections: only loopback is
-// spoken to in the clear, and with plainHTTP any host, but credentials go in
-// the clear to the registry alone. go-containerregistry by itself would fall
-// back to plain HTTP for private addresses.
-func GuardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) http.RoundTripper {
+// Guard keeps requests and credentials from where they do not belong, whatever a
+// registry ("host" or "host:port"), or one of the mirrors that the user named for
+// it, answers:
+//
+//   - Only loopback is spoken to in the clear, and with plainHTTP any host, but
+//     credentials go in the clear to the registry alone. go-containerregistry by
+//     itself would fall back to plain HTTP for private addresses.
+//   - A registry sends nobody into this machine's own network or to a metadata
+//     service, by a redirect or as a token service ([blob.CheckHost]).
+//   - A refresh token, which is posted, does not follow a redirect to another host.
+//   - A Referer header, in which a signed address could go on, is left out.
+func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...string) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		switch {
 		case req.URL.Scheme == "https" && plainHTTP && req.URL.Host == registry:
@@ -27,9 +38,22 @@ func GuardPlainHTTP(inner http.RoundTripper, registry string, plainHTTP bool) ht
 			// A token service is posted the refresh token.
 			return nil, &refusal{fmt.Sprintf("credentials are not sent to %s without TLS", req.URL.Host)}
 		}
+		if err := blob.CheckHost(hostname(registry), req.URL.Hostname()); err != nil && !slices.Contains(mirrors, req.URL.Host) {
+			return nil, &refusal{fmt.Sprintf("%s leads to %v", registry, err)}
+		}
+		if from := req.Response; from != nil && req.Method == http.MethodPost && from.Request.URL.Host != req.URL.Host {
+			return nil, &refusal{fmt.Sprintf("%s redirects to %s, where the refresh token does not go", from.Request.URL.Host, req.URL.Host)}
+		}
+		if req.Header.Get("Referer") != "" {
+			req = req.Clone(req.Context())
+			req.Header.Del("Referer")
+		}
 		return inner.RoundTrip(req)
 	})
 }
+
+// hostname is a host without its port.
+func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 
 // A refusal is a request that was not sent. No repetition changes it.
 type refusal struct{ reason string }

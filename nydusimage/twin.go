@@ -26,7 +26,7 @@ func twin(ctx context.Context, where store, of v1.Hash) (*document, error) {
 	}
 	index, err := remote.Referrers(r.repository.Digest(of.String()), remote.WithContext(ctx), remote.WithTransport(r.transport))
 	if err != nil {
-		return nil, fmt.Errorf("ask for the referrers of %s: %w", of, classify(err))
+		return nil, fmt.Errorf("ask for the referrers of %s: %w", of, classify(r.secrets.hide(err)))
 	}
 	referrers, err := index.IndexManifest()
 	if err != nil {
