@@ -158,8 +158,7 @@ func login(side, username, password string) (*types.Credential, error) {
 func (o *checkFlags) logins(options flag.Options, source, target string) (forSource, forTarget flag.Options, err error) {
 	forSource, forTarget = options, options
 	sourceHost, targetHost := registryHost(source), registryHost(target)
-	general := len(options.Credentials) > 0 || options.RegistryToken != ""
-	if general && sourceHost != "" && targetHost != "" && sourceHost != targetHost && o.source == nil && o.target == nil {
+	if hasLogin(options) && sourceHost != "" && targetHost != "" && sourceHost != targetHost && o.source == nil && o.target == nil {
 		return forSource, forTarget, usage("--username, --password and --registry-token do not say whether they are for %s or for %s: use --source-username or --target-username", sourceHost, targetHost)
 	}
 	own := func(options *flag.Options, login *types.Credential) {

@@ -164,7 +164,7 @@ func (s *session) restoreMisconf(ctx context.Context, options flag.Options, opti
 		log.WithPrefix(log.PrefixContainerImage).Info("Container image config scanners", log.Any("scanners", options.ImageConfigScanners))
 	}
 	if s.misconf == nil {
-		made, err := misconfOption(ctx, options)
+		made, err := misconfOption(ctx, databaseOptions(options, options.Target))
 		if err != nil {
 			return err
 		}

@@ -178,7 +178,7 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 	if err := extension.PreRun(ctx, options); err != nil {
 		return fmt.Errorf("before the scan: %w", err)
 	}
-	s, err := newSession(ctx, options, ours, stderr)
+	s, err := newSession(ctx, options, ours, targets, stderr)
 	if errors.Is(err, artifact.SkipScan) {
 		return nil
 	}
@@ -252,6 +252,9 @@ func checkOptions(options flag.Options, ours nydusOptions, targets []string) err
 				return err
 			}
 		}
+	}
+	if err := checkLogin(options, targets); err != nil {
+		return err
 	}
 	if options.ServerAddr != "" && options.Scanners.AnyEnabled(types.MisconfigScanner, types.SecretScanner) {
 		log.Warn("Misconfigurations and secrets are looked for on the client's side, not by the server")

@@ -35,9 +35,9 @@ type session struct {
 
 // newSession starts Trivy's runner, which downloads and opens databases. It
 // returns [tartifact.SkipScan] where nothing is to be scanned.
-func newSession(ctx context.Context, options flag.Options, ours nydusOptions, stderr io.Writer) (*session, error) {
+func newSession(ctx context.Context, options flag.Options, ours nydusOptions, targets []string, stderr io.Writer) (*session, error) {
 	s := &session{ours: ours, stderr: stderr}
-	runner, err := tartifact.NewRunner(ctx, options, tartifact.TargetContainerImage,
+	runner, err := tartifact.NewRunner(ctx, databaseOptions(options, targets...), tartifact.TargetContainerImage,
 		tartifact.WithInitializeService(func(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
 			return s.current.initialize(ctx, config)
 		}))

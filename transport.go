@@ -34,7 +34,7 @@ func (s *service) transport(registry string, options ...xhttp.TransportOption) (
 		return nil, err
 	}
 	if s.options.TraceHTTP {
-		carrier = xhttp.NewTraceTransport(carrier)
+		carrier = xhttp.NewTraceTransport(carrier, xhttp.WithWriter(traceWriter{s.stderr}))
 	}
 	return xhttp.NewUserAgent(carrier, fmt.Sprintf("trivy-nydus/%s trivy/%s", version, app.Version())), nil
 }

@@ -151,7 +151,7 @@ func (r *registry) blob(d v1.Descriptor) (blob.Source, error) {
 		Host:   r.repository.RegistryStr(),
 		Path:   fmt.Sprintf("/v2/%s/blobs/%s", r.repository.RepositoryStr(), d.Digest),
 	}
-	source := blob.NewHTTP(r.transport, address, d.Size, r.notice)
+	source := blob.NewHTTP(r.secrets.quiet(r.transport), address, d.Size, r.notice)
 	source.Spool(r.temp)
 	return source, nil
 }

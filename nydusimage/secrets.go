@@ -97,6 +97,15 @@ func (s *secrets) hide(err error) error {
 	return &hiddenError{hidden, err}
 }
 
+// quiet is a transport whose errors hide secrets: a token may be asked for in the
+// middle of a blob.
+func (s *secrets) quiet(inner http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := inner.RoundTrip(req)
+		return resp, s.hide(err)
+	})
+}
+
 // A hiddenError is an error whose own text holds secrets.
 type hiddenError struct {
 	text string
