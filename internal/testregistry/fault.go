@@ -1,0 +1,235 @@
+package testregistry
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Fault is one way in which a registry, its token service or its storage fails to answer a request.
+type Fault struct {
+	Name string
+	// Passes says that a client which asks again gets over the fault, if it does not stay.
+	Passes bool
+	// Slow says that a client needs half a minute or more to tell.
+	Slow bool
+	// of is the kind of answers that the fault spoils.
+	of     kind
+	answer func(p *FaultProxy, w http.ResponseWriter, r *http.Request)
+}
+
+// Fits says whether the fault changes anything about a step.
+func (f *Fault) Fits(s Step) bool {
+	switch f.of {
+	case anything:
+		return true
+	case body:
+		return s.Bytes > 1
+	case ranges:
+		return s.Range != "" && s.Status == http.StatusPartialContent
+	}
+	return false
+}
+
+type kind int
+
+const (
+	anything kind = iota
+	body          // answers with a body
+	ranges        // answers with a range
+)
+
+// Faults is the catalogue.
+var Faults = []Fault{
+	{Name: "refused", Passes: true, answer: func(p *FaultProxy, _ http.ResponseWriter, r *http.Request) { p.refuse(r) }},
+	{Name: "reset", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { reset(w) }},
+	{Name: "closed", Passes: true, answer: func(*FaultProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+	{Name: "garbage", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { garbage(w) }},
+	{Name: "reset in the body", Passes: true, of: body, answer: broken(func(w http.ResponseWriter, _ *http.Request) { reset(w) })},
+	{Name: "truncated", Passes: true, of: body, answer: broken(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })},
+	{Name: "stall", Passes: true, Slow: true, answer: func(_ *FaultProxy, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+	{Name: "stall in the body", Passes: true, Slow: true, of: body, answer: broken(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
+	{Name: "drip", Passes: true, Slow: true, of: body, answer: drip},
+	{Name: "wrong bytes", of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body[len(a.body)/2] ^= 0x10 })},
+	{Name: "empty", of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body = nil })},
+	{Name: "a page of HTML", answer: recorded(func(a *answer, _ *http.Request) {
+		a.status, a.body = http.StatusOK, []byte("<!DOCTYPE html><title>Log in to the hotel's network</title>")
+		a.header = http.Header{"Content-Type": {"text/html"}}
+	})},
+	{Name: "endless", of: body, answer: endless},
+	{Name: "fewer bytes", Passes: true, of: ranges, answer: recorded(fewer)},
+	{Name: "another range", of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(1, 0) })},
+	{Name: "another size", of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(0, 1) })},
+	{Name: "no ranges", Passes: true, of: ranges, answer: func(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+		whole := r.Clone(r.Context())
+		whole.Header.Del("Range")
+		p.truth(w, whole)
+	}},
+	{Name: "401", answer: status(http.StatusUnauthorized)},
+	{Name: "token expired", Passes: true, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
+	{Name: "403", answer: status(http.StatusForbidden)},
+	{Name: "404", answer: status(http.StatusNotFound)},
+	{Name: "408", Passes: true, answer: status(http.StatusRequestTimeout)},
+	{Name: "416", answer: status(http.StatusRequestedRangeNotSatisfiable)},
+	{Name: "429", Passes: true, answer: status(http.StatusTooManyRequests)},
+	{Name: "429 for a second", Passes: true, answer: status(http.StatusTooManyRequests, "Retry-After", "1")},
+	{Name: "429 for a day", answer: status(http.StatusTooManyRequests, "Retry-After", "86400")},
+	{Name: "500", Passes: true, answer: status(http.StatusInternalServerError)},
+	{Name: "501", answer: status(http.StatusNotImplemented)},
+	{Name: "502", Passes: true, answer: status(http.StatusBadGateway)},
+	{Name: "503", Passes: true, answer: status(http.StatusServiceUnavailable)},
+	{Name: "504", Passes: true, answer: status(http.StatusGatewayTimeout)},
+	{Name: "redirect to itself", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", r.URL.RequestURI())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}},
+	{Name: "redirect to nobody", answer: status(http.StatusTemporaryRedirect, "Location", "http://127.0.0.1:1/")},
+	{Name: "redirect to metadata", answer: status(http.StatusTemporaryRedirect, "Location", "http://169.254.169.254/latest/meta-data/")},
+}
+
+// FaultNamed returns a fault of the catalogue.
+func FaultNamed(name string) Fault {
+	for _, f := range Faults {
+		if f.Name == name {
+			return f
+		}
+	}
+	panic("no fault is named " + name)
+}
+
+// refusedFor is how long nothing listens: less than a client waits that tries four times.
+const refusedFor = 600 * time.Millisecond
+
+// dripEvery is the time between two bytes.
+const dripEvery = time.Second
+
+// An answer is the true one, to be spoiled.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// moveRange alters what the Content-Range header says.
+func (a *answer) moveRange(by, size int64) {
+	var first, last, total int64
+	if _, err := fmt.Sscanf(a.header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); err == nil {
+		a.header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first+by, last+by, total+size))
+	}
+}
+
+// fewer leaves half of the range out and says so, as a server may.
+func fewer(a *answer, _ *http.Request) {
+	var first, last, total int64
+	if _, err := fmt.Sscanf(a.header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); err != nil {
+		return
+	}
+	a.body = a.body[:(len(a.body)+1)/2]
+	a.header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, first+int64(len(a.body))-1, total))
+}
+
+func (p *FaultProxy) record(r *http.Request) *answer {
+	recorder := httptest.NewRecorder()
+	p.truth(recorder, r)
+	return &answer{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
+}
+
+// begin sends status and header; length -1 is none.
+func (a *answer) begin(w http.ResponseWriter, length int) {
+	for name, values := range a.header {
+		w.Header()[name] = values
+	}
+	w.Header().Del("Content-Length")
+	if length >= 0 {
+		w.Header().Set("Content-Length", strconv.Itoa(length))
+	}
+	w.WriteHeader(a.status)
+}
+
+// recorded alters the true answer.
+func recorded(alter func(a *answer, r *http.Request)) func(*FaultProxy, http.ResponseWriter, *http.Request) {
+	return func(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+		a := p.record(r)
+		alter(a, r)
+		a.begin(w, len(a.body))
+		_, _ = w.Write(a.body)
+	}
+}
+
+// broken sends half of the true answer, then does what it is given.
+func broken(then http.HandlerFunc) func(*FaultProxy, http.ResponseWriter, *http.Request) {
+	return func(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+		a := p.record(r)
+		a.begin(w, len(a.body))
+		_, _ = w.Write(a.body[:len(a.body)/2])
+		_ = http.NewResponseController(w).Flush()
+		then(w, r)
+	}
+}
+
+// drip sends the true answer, a byte at a time.
+func drip(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+	a := p.record(r)
+	a.begin(w, len(a.body))
+	for i := range a.body {
+		_, err := w.Write(a.body[i : i+1])
+		_ = http.NewResponseController(w).Flush()
+		sleep(r.Context(), dripEvery)
+		if err != nil || r.Context().Err() != nil {
+			return
+		}
+	}
+}
+
+// endless sends the true answer and goes on.
+func endless(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+	a := p.record(r)
+	a.begin(w, -1)
+	_, _ = w.Write(a.body)
+	for more := make([]byte, 32<<10); r.Context().Err() == nil; {
+		if _, err := w.Write(more); err != nil {
+			return
+		}
+	}
+}
+
+// status answers with a code, a header and a body as registries send them.
+func status(code int, header ...string) func(*FaultProxy, http.ResponseWriter, *http.Request) {
+	return func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		name := strings.ToUpper(strings.ReplaceAll(http.StatusText(code), " ", ""))
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"injected"}]}`, name)
+	}
+}
+
+// reset ends the connection with an RST.
+func reset(w http.ResponseWriter) {
+	if connection := hijack(w); connection != nil {
+		_ = connection.SetLinger(0)
+		connection.Close()
+	}
+}
+
+// garbage answers with what is no HTTP.
+func garbage(w http.ResponseWriter) {
+	if connection := hijack(w); connection != nil {
+		_, _ = connection.Write([]byte("\x00\x01\x02 this is no HTTP\r\n\r\n"))
+		connection.Close()
+	}
+}
+
+func hijack(w http.ResponseWriter) *net.TCPConn {
+	connection, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // HTTP/2 has no connection of its own
+	}
+	return connection.(*net.TCPConn)
+}
