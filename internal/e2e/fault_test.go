@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +103,7 @@ func TestFaults(t *testing.T) {
 				}
 			}
 			require.NotEmpty(t, fitting, fault.Name)
+			slices.SortFunc(fitting, func(a, b testregistry.Step) int { return strings.Compare(a.String(), b.String()) })
 			e.step = fitting[(7*i+3*j)%len(fitting)]
 			jobs = append(jobs, func(l *faultLab) { l.experiment(t, e, baselines[e.of]) })
 		}
