@@ -15,6 +15,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/pmezard/go-difflib/difflib"
 	"github.com/stretchr/testify/require"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
@@ -230,10 +231,10 @@ func (l *faultLab) try(c faultCase, want *faultBaseline, s *testregistry.Schedul
 		outcome = "right"
 	case r.code == 0:
 		outcome = "WRONG"
-		fail("another report: %s", r.report)
+		fail("another report: %s", difference(want.report, r.report))
 	case r.code != 2:
 		outcome = "WRONG"
-		fail("exit code %d: %s", r.code, r.report)
+		fail("exit code %d: %s", r.code, difference(want.report, r.report))
 	default:
 		outcome = "refused"
 		l.checkRefusal(c, r, fail)
@@ -291,3 +292,12 @@ func (l *faultLab) checkRefusal(c faultCase, r faultRun, fail func(string, ...an
 // digestName is a digest, of which messages name the hexadecimal part alone where
 // it is a blob ID.
 var digestName = regexp.MustCompile(`[0-9a-f]{64}`)
+
+// difference is the lines in which two reports differ.
+func difference(want, got string) string {
+	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: difflib.SplitLines(want), B: difflib.SplitLines(got)})
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}

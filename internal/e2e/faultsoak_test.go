@@ -21,7 +21,7 @@ import (
 
 var (
 	soakSeeds = flag.Int("soak-seeds", 40, "random schedules for the large image in TestSoakRandomFaults, for each of its cases")
-	soakFault = flag.String("soak-fault", "", "the only fault of TestSoakFaults")
+	soakFault = flag.String("soak-faults", "", "names of the only faults of TestSoakFaults, with commas between")
 )
 
 // soakWorkers run at once: most of a soak is waiting.
@@ -91,7 +91,7 @@ func TestSoakFaults(t *testing.T) {
 			c := faultCase{name, image.repo, tag}
 			want := lab.baseline(t, c)
 			for _, fault := range testregistry.Faults {
-				if *soakFault != "" && fault.Name != *soakFault {
+				if only := strings.Split(*soakFault, ","); *soakFault != "" && !slices.Contains(only, fault.Name) {
 					continue
 				}
 				for _, step := range want.steps {
