@@ -9,6 +9,15 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
+// Sum is the digest of data by a digester: SHA-256 or BLAKE3, which others than
+// SHA256 stand for.
+func Sum(d rafs.Digester, data []byte) [32]byte {
+	if d == rafs.SHA256 {
+		return sha256.Sum256(data)
+	}
+	return blake3.Sum256(data)
+}
+
 // verify compares data with the digest that the metadata gives for it.
 func verify(digester rafs.Digester, data []byte, want [32]byte) error {
 	var got [32]byte

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -29,6 +30,10 @@ type HTTP struct {
 	// target is where the registry redirected to last. Presigned addresses
 	// expire: when it stops to work, the registry is asked again.
 	target *url.URL
+	// refusedUntil is when a range may be asked for again after one was given up
+	// for refusedFor: whoever reads the blob for many files does not wait for each.
+	refusedUntil time.Time
+	refusedFor   error
 	// whole holds the blob once the registry has answered a range with all of
 	// it. download, while that is under way, is closed at its end.
 	whole    *spool
@@ -76,6 +81,9 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 	if err := checkRange(off, int64(len(p)), h.size); err != nil {
 		return err
 	}
+	if err := h.givenUp(); err != nil {
+		return fmt.Errorf("read %d bytes at %d: %w: given up before: %w", len(p), off, ErrIncomplete, err)
+	}
 	for failures := 0; len(p) > 0; {
 		n, err := h.read(ctx, p, off)
 		p, off = p[n:], off+int64(n)
@@ -85,6 +93,7 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 		case ctx.Err() != nil:
 			return h.ended(ctx, err)
 		case failures >= resumes || !errors.Is(err, errBroken):
+			h.giveUp(err)
 			return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, ErrIncomplete, err)
 		}
 		failures += cost(err)
@@ -93,6 +102,26 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 		}
 	}
 	return nil
+}
+
+// givenUpFor is how long a blob is given up of which a range could not be read.
+const givenUpFor = time.Minute
+
+// giveUp lets reads fail at once for a while.
+func (h *HTTP) giveUp(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refusedFor, h.refusedUntil = err, time.Now().Add(givenUpFor)
+}
+
+// givenUp is why the blob is given up, nil if it is not.
+func (h *HTTP) givenUp() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Now().After(h.refusedUntil) {
+		return nil
+	}
+	return h.refusedFor
 }
 
 // cost is how many failures one counts for. A body that stalls takes half a minute

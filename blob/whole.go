@@ -2,9 +2,12 @@ package blob
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -40,8 +43,26 @@ func (t *wholeTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case len(body) == maxAnswer:
 		return nil, &oversizeError{req.URL.Host}
 	}
+	if err := checkNamed(resp, body); err != nil {
+		return nil, err
+	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
+}
+
+// checkNamed compares an answer with the digest that it names itself, as manifests
+// do: of one that is asked for by a tag nothing else tells that it was spoiled on
+// the way. Clients that resolve tags by this header, as containerd does, rely on
+// it, too.
+func checkNamed(resp *http.Response, body []byte) error {
+	named, is := strings.CutPrefix(resp.Header.Get("Docker-Content-Digest"), "sha256:")
+	if resp.StatusCode != http.StatusOK || !is || strings.Contains(resp.Header.Get("Content-Type"), "prettyjws") {
+		return nil // a signed manifest of schema 1 is named without its signature
+	}
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != named {
+		return fmt.Errorf("%d bytes hash to sha256:%x, the answer names sha256:%.64s: %w", len(body), sum, named, ErrDigest)
+	}
+	return nil
 }
 
 // An oversizeError says that an answer is larger than any manifest or token.

@@ -2,11 +2,8 @@ package consistency
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-
-	"lukechampine.com/blake3"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -104,7 +101,7 @@ func layerName(i int) string { return fmt.Sprintf("layers[%d]", i) }
 // checkTree checks that a tree stands on its own, and says whether it does.
 func (c *bootstrapCheck) checkTree(prefix string, tree *rafs.Tree) bool {
 	sound := true
-	tree.Check(digest, func(p rafs.Problem) {
+	tree.Check(blob.Sum, func(p rafs.Problem) {
 		if prefix != "" && isMended(tree, p) {
 			c.note("%s%s is a known fault of nydus-image 2.2, which merging the layers mends", prefix, p)
 			return
@@ -131,15 +128,6 @@ func isMended(layer *rafs.Tree, p rafs.Problem) bool {
 	return err == nil && i.IsDir()
 }
 
-// digest gives the digests of a tree's inodes. Other digesters than these do not
-// open.
-func digest(d rafs.Digester, data []byte) [32]byte {
-	if d == rafs.SHA256 {
-		return sha256.Sum256(data)
-	}
-	return blake3.Sum256(data)
-}
-
 func (c *bootstrapCheck) differ(path, field, want, got string) {
 	if len(c.result.Differences) == maxBootstrapDifferences {
 		c.more++
@@ -158,7 +146,7 @@ func (c *bootstrapCheck) note(format string, args ...any) {
 
 // failed takes an error for a difference where it is the image's fault.
 func (c *bootstrapCheck) failed(what string, err error) {
-	if isFault(err) {
+	if c.images.isFault(err) {
 		c.differ(pathBootstrap, what, "readable", err.Error())
 		return
 	}
@@ -166,8 +154,12 @@ func (c *bootstrapCheck) failed(what string, err error) {
 }
 
 // isFault says whether an error is a fault of the image: then reading it again,
-// from elsewhere or with another program, would not help.
-func isFault(err error) bool {
+// from elsewhere or with another program, would not help. That a registry does not
+// give a blob, or not in its size, says nothing of the image: it fails.
+func (i *Images) isFault(err error) bool {
+	if i.Target.InRegistry() && (errors.Is(err, blob.ErrMissing) || errors.Is(err, blob.ErrSize)) {
+		return false
+	}
 	for _, fault := range []error{rafs.ErrCorrupt, blob.ErrDigest, blob.ErrMissing, blob.ErrSize, nydusimage.ErrInvalid} {
 		if errors.Is(err, fault) {
 			return true

@@ -206,23 +206,29 @@ func Check(ctx context.Context, images Images, o Options) (*Report, error) {
 	images.opened = sync.OnceValues(func() (*nydusimage.Bootstrap, error) {
 		return images.Target.Bootstrap(ctx)
 	})
-	images.layerTails = sync.OnceValue(func() []layerTail {
-		bootstrap, err := images.opened()
-		if err != nil {
-			return nil
-		}
-		return readTails(ctx, images.Target, bootstrap.Tree)
-	})
+	images.shareTails(ctx)
 	report := &Report{Depth: o.Data}
 	// Probing blobs and reading their tails waits for the registry while the
 	// layers are decompressed. The data is read afterwards: both at once would take
 	// the memory of both, and be no faster.
 	report.run(ctx, images, o,
 		runner{RuleManifest, checkManifest}, runner{RuleBootstrap, checkBootstrap}, runner{RuleFilesystem, filesystemRule})
+	report.confirm(ctx, images, o)
 	if o.Data == DepthFull {
 		report.run(ctx, images, o, runner{RuleData, checkData})
 	}
 	return report, nil
+}
+
+// shareTails has the tails of the target's layers read once for all rules.
+func (i *Images) shareTails(ctx context.Context) {
+	i.layerTails = sync.OnceValue(func() []layerTail {
+		bootstrap, err := i.opened()
+		if err != nil {
+			return nil
+		}
+		return readTails(ctx, i.Target, bootstrap.Tree)
+	})
 }
 
 // run runs rules at once and appends their results, in the order of the rules.

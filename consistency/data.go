@@ -84,7 +84,7 @@ func (c *dataCheck) checkLayer(ctx context.Context, i int) {
 		switch t := &c.tails[i]; {
 		case t.err == nil:
 			table = t.tail.Table
-		case !isFault(t.err):
+		case !c.images.isFault(t.err):
 			c.failed(blobPath(layer.Digest), "tail", t.err)
 			return
 		default:
@@ -154,6 +154,12 @@ func (c *dataCheck) checkBlob(ctx context.Context, source blob.Source, digest v1
 	}
 	field := "content"
 	switch {
+	case errors.Is(err, blob.ErrDigest) && c.images.Target.InRegistry():
+		// What the registry gives is not the blob that the manifest names.
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", blobPath(digest), err))
+		return
 	case errors.Is(err, blob.ErrMissing):
 		field = "missing"
 	case errors.Is(err, blob.ErrSize):
@@ -177,7 +183,7 @@ func (c *dataCheck) checkChunks(ctx context.Context, s *scan, digest v1.Hash, wa
 			return verified, s.failure()
 		}
 		path := fmt.Sprintf("%s chunk %d", blobPath(digest), w.chunk.Index)
-		if isFault(err) {
+		if c.images.isFault(err) {
 			c.differ(path, "content", fmt.Sprintf("%x, in %q", w.chunk.Digest, w.path), err.Error())
 		} else {
 			c.failed(path, "content", err)
@@ -212,7 +218,7 @@ func (c *dataCheck) differ(path, field, want, got string) {
 
 // failed takes an error for a difference where it is the image's fault.
 func (c *dataCheck) failed(path, field string, err error) {
-	if isFault(err) {
+	if c.images.isFault(err) {
 		c.differ(path, field, "what the manifest names", err.Error())
 		return
 	}

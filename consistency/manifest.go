@@ -68,7 +68,7 @@ func (c *manifestCheck) failed(doing string, err error) {
 
 // unreadable takes an error for a difference where it is the image's fault.
 func (c *manifestCheck) unreadable(field string, err error) {
-	if isFault(err) {
+	if c.images.isFault(err) {
 		c.differ(pathManifest, field, "readable", err.Error())
 		return
 	}

@@ -49,6 +49,8 @@ func (c *manifestCheck) checkPresence(ctx context.Context) {
 func (c *manifestCheck) present(field string, d v1.Descriptor, err error) {
 	switch {
 	case err == nil:
+	case !c.images.isFault(err):
+		c.failed(fmt.Sprintf("ask for blob %s", d.Digest), err)
 	case errors.Is(err, blob.ErrMissing):
 		c.differ(pathManifest, field, d.Digest.String(), "missing: "+err.Error())
 	case errors.Is(err, blob.ErrSize):

@@ -214,6 +214,12 @@ func (i *Image) Data(l *Layer, size int64) (blob.Source, error) {
 	return source, nil
 }
 
+// InRegistry says whether the image lies in a registry, not in a layout.
+func (i *Image) InRegistry() bool {
+	_, is := i.store.(*registry)
+	return is
+}
+
 // Close frees what reading the image has taken.
 func (i *Image) Close() error { return i.closers.close() }
 

@@ -49,7 +49,7 @@ func (m *Mount) Overlay() (*Overlay, error) {
 	o := &Overlay{root: &overlayNode{}, names: rafs.NewBudget(rafs.BoundNames, m.Image.Limits().Names)}
 	for n, view := range m.Layers {
 		if err := o.apply(n, view.Tree); err != nil {
-			return nil, fmt.Errorf("tree of layer %d: %w", n+1, err)
+			return nil, fmt.Errorf("tree of layer %d, in blob %s: %w", n+1, m.Image.Layers[n].Digest, err)
 		}
 	}
 	return o, nil

@@ -159,8 +159,8 @@ func (p *FaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		where = "storage"
 	}
 	step := &Step{Key: fmt.Sprintf("%s %s %s", where, r.Method, r.URL.Path), Range: r.Header.Get("Range")}
-	if step.Range != "" {
-		step.Key += " " + step.Range
+	if step.Range != "" && where == "storage" {
+		step.Key += " " + step.Range // at the registry each range of a blob is a redirect
 	}
 	p.mu.Lock()
 	step.Nth = p.counts[step.Key]
