@@ -132,6 +132,11 @@ fuzz: ## run each Fuzz target for FUZZTIME
 		(set -x; go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")"); \
 	done
 
+# SOAK are further flags for the tests, such as "-soak-seeds 200" or "-soak-faults 404,drip".
+.PHONY: soak
+soak: tools build ## let a registry fail at every step of scans and checks, in every way: takes an hour
+	SOAK=1 go test -v -count=1 -timeout 0 -run '^TestSoak' ./internal/e2e $(SOAK)
+
 # BENCH are further flags for internal/bench, such as "-images wordpress -runs 5". What was measured before stays beside it.
 ifdef QUICK
 BENCH_OUT ?= $(CURDIR)/bin/bench
