@@ -57,12 +57,12 @@ func TestDatabaseOptions(t *testing.T) {
 func TestCheckLogin(t *testing.T) {
 	o := withLogin(t)
 	for _, targets := range [][]string{
-		nil, {"./layout"}, {"registry.test/a"}, {"registry.test/a", "registry.test/b", "./layout"}, {"a", "docker.io/b", "index.docker.io/c"},
+		nil, {"./layout"}, {"registry.test/app"}, {"registry.test/app", "registry.test/other", "./layout"}, {"alpine", "docker.io/debian", "index.docker.io/nginx"},
 	} {
 		assert.NoError(t, checkLogin(o, targets), "%v", targets)
 	}
 	for _, targets := range [][]string{
-		{"registry.test/a", "other.test/a"}, {"registry.test/a", "registry.test:5000/a"}, {"a", "docker.io.evil:5000/a"},
+		{"registry.test/app", "other.test/app"}, {"registry.test/app", "registry.test:5000/app"}, {"alpine", "docker.io.evil:5000/app"},
 	} {
 		assert.ErrorContains(t, checkLogin(o, targets), "do not say for which of", "%v", targets)
 		assert.NoError(t, checkLogin(flag.Options{}, targets), "%v", targets)
