@@ -29,6 +29,8 @@ func (f *Fault) Fits(s Step) bool {
 		return true
 	case body:
 		return s.Bytes > 1
+	case withToken:
+		return !strings.HasSuffix(s.Key, " /token")
 	case ranges:
 		return s.Range != "" && s.Status == http.StatusPartialContent
 	}
@@ -38,9 +40,10 @@ func (f *Fault) Fits(s Step) bool {
 type kind int
 
 const (
-	anything kind = iota
-	body          // answers with a body
-	ranges        // answers with a range
+	anything  kind = iota
+	body           // answers with a body
+	ranges         // answers with a range
+	withToken      // all but tokens
 )
 
 // Faults is the catalogue.
@@ -70,7 +73,7 @@ var Faults = []Fault{
 		p.truth(w, whole)
 	}},
 	{Name: "401", answer: status(http.StatusUnauthorized)},
-	{Name: "token expired", Passes: true, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
+	{Name: "token expired", Passes: true, of: withToken, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
 	{Name: "403", answer: status(http.StatusForbidden)},
 	{Name: "404", answer: status(http.StatusNotFound)},
 	{Name: "408", Passes: true, answer: status(http.StatusRequestTimeout)},
