@@ -72,6 +72,27 @@ func TestLedInside(t *testing.T) {
 	}
 }
 
+// Redirects that lead nowhere come to an end.
+func TestEndlessRedirects(t *testing.T) {
+	registry := testregistry.Start(t)
+	testimage.Push(t, registry.Host()+"/image:tag", fixture(t))
+	for _, what := range []string{"/v2/", "/manifests/", "/blobs/"} {
+		t.Run(what, func(t *testing.T) {
+			proxy := testregistry.CountingProxy(t, registry.Host())
+			proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, what) {
+					return false
+				}
+				http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+				return true
+			})
+			err := mustFail(t, proxy.Host()+"/image:tag", Options{}, nil)
+			assert.ErrorContains(t, err, "redirects")
+			assert.Less(t, proxy.Requests(), 20)
+		})
+	}
+}
+
 // A token service that redirects takes no credentials along.
 func TestTokenServiceRedirects(t *testing.T) {
 	const third = "third.test"

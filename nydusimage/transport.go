@@ -25,6 +25,8 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 //   - A registry sends nobody into this machine's own network or to a metadata
 //     service, by a redirect or as a token service ([blob.CheckHost]).
 //   - A refresh token, which is posted, does not follow a redirect to another host.
+//   - Redirects come to an end. go-containerregistry by itself follows those of
+//     manifests for ever.
 //   - A Referer header, in which a signed address could go on, is left out.
 func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...string) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -41,6 +43,9 @@ func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...
 		if err := blob.CheckHost(hostname(registry), req.URL.Hostname()); err != nil && !slices.Contains(mirrors, req.URL.Host) {
 			return nil, &refusal{fmt.Sprintf("%s leads to %v", registry, err)}
 		}
+		if n := redirects(req); n > maxRedirects {
+			return nil, &refusal{fmt.Sprintf("more than %d redirects from %s", maxRedirects, registry)}
+		}
 		if from := req.Response; from != nil && req.Method == http.MethodPost && from.Request.URL.Host != req.URL.Host {
 			return nil, &refusal{fmt.Sprintf("%s redirects to %s, where the refresh token does not go", from.Request.URL.Host, req.URL.Host)}
 		}
@@ -50,6 +55,18 @@ func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...
 		}
 		return inner.RoundTrip(req)
 	})
+}
+
+// maxRedirects is as many as net/http's client follows by itself.
+const maxRedirects = 10
+
+// redirects is how many answers in a row led to a request.
+func redirects(req *http.Request) int {
+	n := 0
+	for r := req; r != nil && r.Response != nil; r = r.Response.Request {
+		n++
+	}
+	return n
 }
 
 // hostname is a host without its port.
