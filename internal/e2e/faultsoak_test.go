@@ -119,7 +119,7 @@ func TestSoakFaults(t *testing.T) {
 func TestSoakRandomFaults(t *testing.T) {
 	soak(t)
 	registry := testregistry.Start(t)
-	image := publishFaulty(t, registry, testimage.Debian(t))
+	image := publishFaulty(t, registry, testimage.DebianApp(t))
 	lab := newFaultLab(t, registry)
 	var passing, all []testregistry.Fault
 	for _, f := range testregistry.Faults {
