@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/consistency"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/inspect"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
@@ -275,10 +277,15 @@ func writeCheck(w io.Writer, pairs []*checkedPair, o checkFlags, elapsed time.Du
 	for _, p := range pairs {
 		document.Verdict = document.Verdict.Worse(p.Verdict)
 	}
-	encoder := json.NewEncoder(w)
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(document)
+	if err := encoder.Encode(document); err != nil {
+		return err
+	}
+	_, err := w.Write(inspect.EscapeJSON(buffer.Bytes()))
+	return err
 }
 
 // count spells a number of things.

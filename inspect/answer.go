@@ -54,7 +54,7 @@ func (e *encoder) encode(value any) error {
 	if err := e.encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := e.to.Write(bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n")))
+	_, err := e.to.Write(EscapeJSON(bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n"))))
 	return err
 }
 

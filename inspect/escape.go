@@ -1,9 +1,11 @@
 package inspect
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -31,6 +33,29 @@ func Escape(name string) string {
 		name = name[size:]
 	}
 	return b.String()
+}
+
+// EscapeJSON escapes in a document of JSON what a terminal would obey and JSON lets
+// stand: DEL, the control characters from U+0080 on, and marks that turn the
+// direction of text. It means the same then.
+func EscapeJSON(document []byte) []byte {
+	harmless := func(r rune) bool { return r < 0x7f || unicode.IsPrint(r) }
+	if bytes.IndexFunc(document, func(r rune) bool { return !harmless(r) }) < 0 {
+		return document
+	}
+	var b bytes.Buffer
+	for _, r := range string(document) {
+		switch {
+		case harmless(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.Bytes()
 }
 
 // bytesOf returns a string's bytes where JSON cannot hold it, else nil.
