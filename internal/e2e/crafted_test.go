@@ -111,7 +111,9 @@ func packageNames(report map[string]any) []string {
 		packages, _ := r.(map[string]any)["Packages"].([]any)
 		for _, p := range packages {
 			p := p.(map[string]any)
-			found = append(found, p["Name"].(string)+" "+p["Version"].(string))
+			name, _ := p["Name"].(string)
+			version, _ := p["Version"].(string)
+			found = append(found, name+" "+version)
 		}
 	}
 	return found

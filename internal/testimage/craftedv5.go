@@ -60,7 +60,7 @@ const (
 	craftedXattr      = 0x4
 	craftedHole       = 0x8
 
-	craftedChunkSize = 1 << 20
+	craftedChunkSize = 16 << 20
 )
 
 // CraftedBlob is an entry of a crafted blob table.

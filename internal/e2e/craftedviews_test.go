@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
+)
+
+// Images that show one thing to a scan and another to a container, or one thing in
+// their layers and another in the whole.
+
+// goApp is a Go program that has known vulnerabilities.
+func goApp(t *testing.T) testimage.CraftedFile {
+	t.Helper()
+	for _, f := range testimage.GoBinaryLayer(t) {
+		if f.Type == testimage.Regular {
+			return testimage.CraftedFile{Path: "usr/local/bin/app", Mode: 0o100755, Data: f.Data}
+		}
+	}
+	t.Fatal("there is no program")
+	return testimage.CraftedFile{}
+}
+
+// emptySBOM says that a program has one package, which is sound.
+const emptySBOM = `{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": [
+	{"bom-ref": "app", "type": "application", "name": "usr/local/bin/app", "properties": [
+		{"name": "aquasecurity:trivy:Type", "value": "gobinary"}, {"name": "aquasecurity:trivy:Class", "value": "lang-pkgs"}]},
+	{"bom-ref": "pkg:golang/sound@v1.0.0", "type": "library", "name": "sound", "version": "v1.0.0", "purl": "pkg:golang/sound@v1.0.0"}],
+	"dependencies": [{"ref": "app", "dependsOn": ["pkg:golang/sound@v1.0.0"]}]}`
+
+// TestCraftedHidden: what layers hide neither says which operating system it is, nor
+// which files belong to its packages, nor what a program is made of.
+func TestCraftedHidden(t *testing.T) {
+	release, alpine := testimage.CraftedText("etc/os-release", debianRelease), testimage.CraftedText("etc/os-release", "ID=alpine\nVERSION_ID=3.19.0\n")
+	version := testimage.CraftedText("etc/debian_version", "12.1\n")
+	pkg, app := nodePackage("srv/app", "minimist", "1.2.0"), goApp(t)
+	status := func(name, version string) testimage.CraftedFile {
+		return testimage.CraftedText("var/lib/dpkg/status", dpkgStatus(name, version))
+	}
+	sums := testimage.CraftedText("var/lib/dpkg/info/evil.md5sums",
+		"d41d8cd98f00b204e9800998ecf8427e  "+pkg.Path+"\nd41d8cd98f00b204e9800998ecf8427e  "+app.Path+"\n")
+	openssl := status("openssl", "1.1.0-1")
+	dir := craftedLayout(t, testimage.Crafted{
+		Layers: [][]testimage.CraftedFile{
+			{version, pkg, app, status("evil", "1"), sums, release},
+			{
+				alpine, testimage.CraftedText("etc/alpine-release", "3.19.0\n"), testimage.CraftedText("srv/x.cdx.json", emptySBOM),
+				testimage.CraftedText("var/lib/dpkg/info/.wh.evil.md5sums", ""),
+				testimage.CraftedText("var/lib/dpkg/status.d/other", "Package: openssl\nStatus: install ok installed\nSource: harmless\nMaintainer: x\nArchitecture: amd64\nVersion: 1.1.0-1\n\n"),
+			},
+			{
+				release, openssl, testimage.CraftedText("etc/.wh.alpine-release", ""), testimage.CraftedText("srv/x.cdx.json", "{}"),
+				testimage.CraftedText("var/lib/dpkg/status.d", "now a file"),
+			},
+		},
+		Merged: []testimage.CraftedFile{
+			version, pkg, app, release, openssl, testimage.CraftedText("srv/x.cdx.json", "{}"),
+			testimage.CraftedDir("var/lib/dpkg/info"), testimage.CraftedText("var/lib/dpkg/status.d", "now a file"),
+		},
+		Layer: map[string]int{version.Path: 0, pkg.Path: 0, app.Path: 0},
+	})
+	report := scanCrafted(t, dir)
+	assert.Equal(t, "debian", osFamily(report))
+	packages := packageNames(report)
+	assert.Contains(t, packages, "minimist 1.2.0")
+	assert.Contains(t, packages, "openssl 1.1.0")
+	assert.NotContains(t, packages, "sound v1.0.0")
+	assert.True(t, slices.ContainsFunc(packages, func(p string) bool { return len(p) > 12 && p[:12] == "golang.org/x" }), "the program's packages: %v", packages)
+	for _, source := range sourcesOf(report, "openssl") {
+		if source == "openssl" {
+			return
+		}
+	}
+	t.Errorf("the shown package of openssl is not in the report: %v", sourcesOf(report, "openssl"))
+}
+
+// sourcesOf lists the source packages of a package.
+func sourcesOf(report map[string]any, name string) []string {
+	var sources []string
+	results, _ := report["Results"].([]any)
+	for _, r := range results {
+		packages, _ := r.(map[string]any)["Packages"].([]any)
+		for _, p := range packages {
+			if p := p.(map[string]any); p["Name"] == name {
+				source, _ := p["SrcName"].(string)
+				sources = append(sources, source)
+			}
+		}
+	}
+	return sources
+}
+
+// TestCraftedWhiteout: a layer that deletes what the image shows is not believed.
+func TestCraftedWhiteout(t *testing.T) {
+	secret, pkg := secretText("srv/app/.env"), nodePackage("srv/app", "minimist", "1.2.0")
+	for name, whiteout := range map[string]string{"of the file": "srv/app/.wh..env", "of a folder": "srv/.wh.app", "of what is in it": "srv/app/.wh..wh..opq"} {
+		t.Run(name, func(t *testing.T) {
+			dir := craftedLayout(t, testimage.Crafted{
+				Layers: [][]testimage.CraftedFile{{secret, pkg}, {testimage.CraftedText(whiteout, "")}},
+				Merged: []testimage.CraftedFile{secret, pkg},
+				Layer:  map[string]int{secret.Path: 0, pkg.Path: 0},
+			})
+			report := scanCrafted(t, dir)
+			assert.Equal(t, []string{"/srv/app/.env"}, secretPaths(report))
+			assert.Contains(t, packageNames(report), "minimist 1.2.0")
+			args, _ := scanArguments(t, dir, "--require-layers")
+			refusedCrafted(t, []string{"--require-layers", "contradict"}, args...)
+			r := bounded(t, "check", "--cache-dir", t.TempDir(), dir)
+			assert.Equal(t, 1, r.code, r.stdout)
+		})
+	}
+}
+
+// TestCraftedNumber: in RAFS v5 nydusd reads the file that lies at an inode's number.
+func TestCraftedNumber(t *testing.T) {
+	var place uint32
+	picture := testimage.CraftedFile{Path: "a.png", Data: secretText("x").Data, Alter: func(_ []byte, node uint32) { place = node }}
+	env := testimage.CraftedFile{Path: "srv/.env", Data: bytes.Repeat([]byte("#"), len(picture.Data)), Alter: func(record []byte, _ uint32) {
+		binary.LittleEndian.PutUint64(record[40:], uint64(place))
+		binary.LittleEndian.PutUint32(record[88:], 2)
+	}}
+	refusedByAll(t, craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{picture, env}}), "has the number of inode", "a container would read that")
+}
+
+// TestCraftedArchive: the runtime unpacks the whole bootstrap layer, and takes what
+// lies at image/image.boot in the end.
+func TestCraftedArchive(t *testing.T) {
+	entry := func(h tar.Header, content string) testimage.CraftedEntry {
+		return testimage.CraftedEntry{Header: h, Content: []byte(content)}
+	}
+	for name, entries := range map[string][]testimage.CraftedEntry{
+		"twice":             {entry(tar.Header{Name: "image/image.boot"}, "x")},
+		"in another way":    {entry(tar.Header{Name: "./image//image.boot"}, "x")},
+		"a symbolic link":   {entry(tar.Header{Name: "image/evil"}, "x"), entry(tar.Header{Name: "image/image.boot", Typeflag: tar.TypeSymlink, Linkname: "evil"}, "")},
+		"a folder's link":   {entry(tar.Header{Name: "image", Typeflag: tar.TypeSymlink, Linkname: "other"}, "")},
+		"an old name":       {entry(tar.Header{Name: "image.boot"}, "x")},
+		"and a whiteout":    {entry(tar.Header{Name: "image/.wh.image.boot"}, "")},
+		"a way to the host": {entry(tar.Header{Name: "../../../etc/cron.d/x"}, "x")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refusedByAll(t, craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{testimage.CraftedText("x", "x")}, Archive: entries}), "bootstrap")
+		})
+	}
+}
+
+// v6Layout is a layout of an image of RAFS v6 with an altered bootstrap, without or
+// with the blobs' tables in the bootstrap layer.
+func v6Layout(t *testing.T, metas bool, alter func(boot []byte)) string {
+	t.Helper()
+	n := testimage.Convert(t, testimage.BuildOCI(t, testimage.Tiny(t)), testimage.ConvertOptions{FSVersion: "6"})
+	boot, err := os.ReadFile(n.BootstrapPath)
+	require.NoError(t, err)
+	alter(boot)
+	dir := t.TempDir()
+	testimage.WriteLayout(t, dir, map[string]any{"crafted": testimage.Wrap(t, n, testimage.Wrapping{Bootstrap: boot, Metas: metas})})
+	return dir
+}
+
+// tableAt returns the part of a v6 bootstrap at the offset that its extended
+// superblock has at a place.
+func tableAt(boot []byte, place int) []byte {
+	return boot[binary.LittleEndian.Uint64(boot[1024+128+place:]):]
+}
+
+// TestCraftedChunkTable: the bootstrap says that chunks lie elsewhere than the blob
+// does.
+func TestCraftedChunkTable(t *testing.T) {
+	dir := v6Layout(t, false, func(boot []byte) {
+		for k := range 20 { // among these are chunks of the image's files
+			record := tableAt(boot, 24)[80*k:]
+			binary.LittleEndian.PutUint64(record[48:], binary.LittleEndian.Uint64(record[48:])+1)
+		}
+	})
+	args, output := scanArguments(t, dir)
+	refusedCrafted(t, []string{"chunk table", "blob.meta", "a container would read other data"}, args...)
+	assert.NoFileExists(t, output)
+	r := bounded(t, "check", "--cache-dir", t.TempDir(), dir)
+	assert.NotZero(t, r.code, r.stdout)
+}
+
+// TestCraftedTOC: the bootstrap says that the table of contents is another.
+func TestCraftedTOC(t *testing.T) {
+	dir := v6Layout(t, true, func(boot []byte) { copy(tableAt(boot, 8)[136:], bytes.Repeat([]byte{7}, 32)) })
+	args, output := scanArguments(t, dir)
+	refusedCrafted(t, []string{"the table of contents hashes to"}, args...)
+	assert.NoFileExists(t, output)
+	r := bounded(t, "check", "--cache-dir", t.TempDir(), dir)
+	assert.NotZero(t, r.code, r.stdout)
+}
+
+// TestCraftedDevices: Linux finds blobs by the device table, nydusd by another.
+func TestCraftedDevices(t *testing.T) {
+	refusedByAll(t, v6Layout(t, true, func(boot []byte) { boot[1024+384] ^= 1 }), "device 0 is blob")
+}
+
+// TestCraftedIndex: an index whose two images of a platform differ. It is said which
+// is read, and a check finds the difference.
+func TestCraftedIndex(t *testing.T) {
+	registry := testregistry.Start(t)
+	oci := testimage.BuildOCI(t, testimage.Spec{Name: "clean", Layers: []testimage.Layer{{testimage.Text("clean", "clean\n")}}})
+	nydus := testimage.Craft(t, testimage.Crafted{Merged: []testimage.CraftedFile{secretText("srv/.env")}})
+	reference := registry.Host() + "/test/crafted:index"
+	testimage.Push(t, reference, testimage.Index(t, testimage.ByArtifactType, testimage.Pair{OCI: oci, Nydus: &testimage.Nydus{Image: nydus}}))
+	args, output := scanArguments(t, reference)
+	r := bounded(t, slices.DeleteFunc(args, func(a string) bool { return a == "--quiet" })...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stderr, "reading the Nydus image")
+	assert.Equal(t, []string{"/srv/.env"}, secretPaths(decode(t, output)))
+	r = bounded(t, "check", "--cache-dir", t.TempDir(), reference)
+	assert.Equal(t, 1, r.code, r.stdout)
+}
+
+// TestCraftedOtherPlace: no digest of the manifest vouches for a layer's bootstrap.
+// What one place gave of it is not taken for another's.
+func TestCraftedOtherPlace(t *testing.T) {
+	gone := secretText("srv/gone.env")
+	crafted := testimage.Crafted{
+		Layers: [][]testimage.CraftedFile{{gone, testimage.CraftedText("noise", string(testNoise(200_000)))}, {testimage.CraftedText("srv/.wh.gone.env", ""), testimage.CraftedText("x", "x")}},
+		Merged: []testimage.CraftedFile{testimage.CraftedText("noise", string(testNoise(200_000))), testimage.CraftedDir("srv"), testimage.CraftedText("x", "x")},
+		Layer:  map[string]int{"noise": 0},
+	}
+	honest, evil := craftedLayout(t, crafted), craftedLayout(t, crafted)
+	blobs, err := filepath.Glob(filepath.Join(evil, "blobs", "sha256", "*"))
+	require.NoError(t, err)
+	altered := 0
+	for _, name := range blobs {
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		if at := bytes.Index(data, []byte("gone.env\x00\x00")); at > 200_000 {
+			copy(data[at:], "gone.png") // in which nobody looks for secrets
+			require.NoError(t, os.WriteFile(name, data, 0o644))
+			altered++
+		}
+	}
+	if altered == 0 { // names are padded to 8 bytes
+		for _, name := range blobs {
+			data, err := os.ReadFile(name)
+			require.NoError(t, err)
+			if at := bytes.LastIndex(data, []byte("gone.env")); at > 200_000 {
+				copy(data[at:], "gone.png")
+				require.NoError(t, os.WriteFile(name, data, 0o644))
+				altered++
+			}
+		}
+	}
+	require.Equal(t, 1, altered)
+	cache := []string{"--cache-dir", cacheDir(t)}
+	assert.Empty(t, secretPaths(scanCrafted(t, evil, cache...)))
+	assert.Equal(t, []string{"/srv/gone.env"}, secretPaths(scanCrafted(t, honest, cache...)))
+}
+
+// TestCraftedOtherImage: what an image's package databases say of a layer is not
+// taken for another image with that layer.
+func TestCraftedOtherImage(t *testing.T) {
+	pkg := nodePackage("srv/app", "minimist", "1.2.0")
+	crafted := func(more ...testimage.CraftedFile) string {
+		return craftedLayout(t, testimage.Crafted{
+			Layers: [][]testimage.CraftedFile{nil, nil}, // without bootstraps of their own
+			Merged: append([]testimage.CraftedFile{pkg}, more...),
+			Layer:  map[string]int{pkg.Path: 0},
+		})
+	}
+	claiming := crafted(testimage.CraftedText("var/lib/dpkg/status", dpkgStatus("evil", "1")),
+		testimage.CraftedText("var/lib/dpkg/info/evil.md5sums", "d41d8cd98f00b204e9800998ecf8427e  "+pkg.Path+"\n"))
+	other := crafted(testimage.CraftedText("x", "x"))
+	cache := []string{"--cache-dir", cacheDir(t)}
+	assert.NotContains(t, packageNames(scanCrafted(t, claiming, cache...)), "minimist 1.2.0", "Trivy leaves out what the system's packages brought")
+	assert.Contains(t, packageNames(scanCrafted(t, other, cache...)), "minimist 1.2.0")
+}
