@@ -273,7 +273,7 @@ func TestCraftedOtherImage(t *testing.T) {
 	}
 	claiming := crafted(testimage.CraftedText("var/lib/dpkg/status", dpkgStatus("evil", "1")),
 		testimage.CraftedText("var/lib/dpkg/info/evil.md5sums", "d41d8cd98f00b204e9800998ecf8427e  "+pkg.Path+"\n"))
-	other := crafted(testimage.CraftedText("x", "x"))
+	other := crafted(testimage.CraftedText("opt/lib/dpkg/status", "x"), testimage.CraftedText("opt/lib/dpkg/info/x", "x")) // as many folders
 	cache := []string{"--cache-dir", cacheDir(t)}
 	assert.NotContains(t, packageNames(scanCrafted(t, claiming, cache...)), "minimist 1.2.0", "Trivy leaves out what the system's packages brought")
 	assert.Contains(t, packageNames(scanCrafted(t, other, cache...)), "minimist 1.2.0")
