@@ -1,10 +1,11 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,15 +38,38 @@ func bounded(t *testing.T, args ...string) result {
 	started := time.Now()
 	timer := time.AfterFunc(3*craftedTime, func() { _ = p.Process.Kill() })
 	defer timer.Stop()
+	peak := watchMemory(p.Process.Pid)
 	r := p.wait(t)
-	usage := p.ProcessState.SysUsage().(*syscall.Rusage)
-	memory := int64(usage.Maxrss) << 10
+	memory := peak()
 	t.Logf("%s: exit code %d, %.1f s, %d MB", args[0], r.code, time.Since(started).Seconds(), memory>>20)
 	assert.Less(t, time.Since(started), craftedTime, "time of %v", args)
 	assert.Less(t, memory, int64(craftedMemory), "memory of %v", args)
 	assert.NotContains(t, r.stderr, "panic")
 	assert.NotContains(t, r.stderr, "goroutine ")
 	return r
+}
+
+// watchMemory looks how much memory a process has taken at most, in bytes, until it
+// ends. (What wait returns counts that of the test itself, from which it was forked.)
+func watchMemory(pid int) (peak func() int64) {
+	most := make(chan int64)
+	go func() {
+		var kilobytes int64
+		for {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, after, ok := strings.Cut(string(status), "VmHWM:")
+			if err != nil || !ok { // it has ended
+				most <- kilobytes << 10
+				return
+			}
+			var now int64
+			if _, err := fmt.Sscan(after, &now); err == nil {
+				kilobytes = max(kilobytes, now)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return func() int64 { return <-most }
 }
 
 // scanArguments scan into a file.
