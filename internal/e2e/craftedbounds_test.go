@@ -42,6 +42,7 @@ func repeated(name string, count int) (f testimage.CraftedFile, stored []byte) {
 // TestCraftedOverlap: chunks that lie at one place make a terabyte of some
 // kilobytes. What analyzers may read of a file is bounded, and the user raises that.
 func TestCraftedOverlap(t *testing.T) {
+	t.Parallel()
 	f, stored := repeated("srv/app/.env", 1<<16) // 1 TiB
 	require.Less(t, len(stored), 4096)
 	dir := craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{f}, Raw: stored})
@@ -62,6 +63,7 @@ func TestCraftedOverlap(t *testing.T) {
 // TestCraftedHole: a file that is a hole of 2^62 bytes. Package databases are copied
 // to temporary files, which are bounded.
 func TestCraftedHole(t *testing.T) {
+	t.Parallel()
 	for name, flag := range map[string]string{"var/lib/dpkg/status": "--max-temp-size"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +82,7 @@ func TestCraftedHole(t *testing.T) {
 
 // TestCraftedNameCount: more names than the user allows, and as many.
 func TestCraftedNameCount(t *testing.T) {
+	t.Parallel()
 	files := []testimage.CraftedFile{secretText("srv/.env")}
 	for i := range 100 {
 		files = append(files, testimage.CraftedText(fmt.Sprint("many/", i), "x"))
@@ -99,6 +102,7 @@ func TestCraftedNameCount(t *testing.T) {
 // TestCraftedPaths: a megabyte of bootstrap whose paths would take gigabytes: many
 // names below a deep chain of folders.
 func TestCraftedPaths(t *testing.T) {
+	t.Parallel()
 	deep := strings.TrimSuffix(strings.Repeat("dddddddddddd/", 600), "/")
 	var files []testimage.CraftedFile
 	for i := range 70_000 { // 550 MB of paths
@@ -109,12 +113,14 @@ func TestCraftedPaths(t *testing.T) {
 
 // TestCraftedDeep: a path of 100,000 components.
 func TestCraftedDeep(t *testing.T) {
+	t.Parallel()
 	deep := strings.TrimSuffix(strings.Repeat("d/", 100_000), "/")
 	refusedByAll(t, craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{testimage.CraftedDir(deep)}}), "its path has")
 }
 
 // TestCraftedMetadata: a bootstrap layer that unpacks to more than it may.
 func TestCraftedMetadata(t *testing.T) {
+	t.Parallel()
 	zeros := testimage.CraftedEntry{Content: make([]byte, 60_000_000)}
 	zeros.Header.Name = "image/" + strings.Repeat("0", 64) + ".blob.meta"
 	dir := craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{secretText("srv/.env")}, Archive: []testimage.CraftedEntry{zeros}})
@@ -157,6 +163,7 @@ func canary(t *testing.T) (address string, asked func() int64) {
 // folder of it, or at an address that is private, link-local or a cloud's metadata
 // service. Nobody goes there.
 func TestCraftedBackend(t *testing.T) {
+	t.Parallel()
 	address, asked := canary(t)
 	for name, backend := range map[string]string{
 		"this host":  fmt.Sprintf(`{"type": "registry", "config": {"scheme": "http", "host": %q, "repo": "x"}}`, address),
@@ -196,6 +203,7 @@ func TestCraftedBackend(t *testing.T) {
 
 // TestCraftedLinks: symbolic links that lead out of the image lead nowhere.
 func TestCraftedLinks(t *testing.T) {
+	t.Parallel()
 	dir := craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{
 		testimage.CraftedLink("etc", "/etc"), testimage.CraftedLink("up", "../../../../../../etc"), testimage.CraftedLink("loop", "loop"),
 		testimage.CraftedLink("shadow", "/etc/shadow"), secretText("srv/.env"),
@@ -213,6 +221,7 @@ func TestCraftedLinks(t *testing.T) {
 
 // TestCraftedRanges: chunks that lie outside the blob, or that are larger than any.
 func TestCraftedRanges(t *testing.T) {
+	t.Parallel()
 	content := secretText("x").Data
 	sum := sha256.Sum256(content)
 	for name, chunk := range map[string]testimage.CraftedChunk{
@@ -270,6 +279,7 @@ func blobOf(t *testing.T, image v1.Image) []byte {
 
 // TestCraftedBlobs: 254 blobs, all in use.
 func TestCraftedBlobs(t *testing.T) {
+	t.Parallel()
 	const count = 254
 	c := testimage.Crafted{Layers: make([][]testimage.CraftedFile, count), Layer: map[string]int{}}
 	for i := range count {

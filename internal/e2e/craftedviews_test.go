@@ -41,6 +41,7 @@ const emptySBOM = `{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1
 // TestCraftedHidden: what layers hide neither says which operating system it is, nor
 // which files belong to its packages, nor what a program is made of.
 func TestCraftedHidden(t *testing.T) {
+	t.Parallel()
 	release, alpine := testimage.CraftedText("etc/os-release", debianRelease), testimage.CraftedText("etc/os-release", "ID=alpine\nVERSION_ID=3.19.0\n")
 	version := testimage.CraftedText("etc/debian_version", "12.1\n")
 	pkg, app := nodePackage("srv/app", "minimist", "1.2.0"), goApp(t)
@@ -102,6 +103,7 @@ func sourcesOf(report map[string]any, name string) []string {
 
 // TestCraftedWhiteout: a layer that deletes what the image shows is not believed.
 func TestCraftedWhiteout(t *testing.T) {
+	t.Parallel()
 	secret, pkg := secretText("srv/app/.env"), nodePackage("srv/app", "minimist", "1.2.0")
 	for name, whiteout := range map[string]string{"of the file": "srv/app/.wh..env", "of a folder": "srv/.wh.app", "of what is in it": "srv/app/.wh..wh..opq"} {
 		t.Run(name, func(t *testing.T) {
@@ -123,6 +125,7 @@ func TestCraftedWhiteout(t *testing.T) {
 
 // TestCraftedNumber: in RAFS v5 nydusd reads the file that lies at an inode's number.
 func TestCraftedNumber(t *testing.T) {
+	t.Parallel()
 	var place uint32
 	picture := testimage.CraftedFile{Path: "a.png", Data: secretText("x").Data, Alter: func(_ []byte, node uint32) { place = node }}
 	env := testimage.CraftedFile{Path: "srv/.env", Data: bytes.Repeat([]byte("#"), len(picture.Data)), Alter: func(record []byte, _ uint32) {
@@ -135,6 +138,7 @@ func TestCraftedNumber(t *testing.T) {
 // TestCraftedArchive: the runtime unpacks the whole bootstrap layer, and takes what
 // lies at image/image.boot in the end.
 func TestCraftedArchive(t *testing.T) {
+	t.Parallel()
 	entry := func(h tar.Header, content string) testimage.CraftedEntry {
 		return testimage.CraftedEntry{Header: h, Content: []byte(content)}
 	}
@@ -176,6 +180,7 @@ func tableAt(boot []byte, place int) []byte {
 // TestCraftedChunkTable: the bootstrap says that chunks lie elsewhere than the blob
 // does.
 func TestCraftedChunkTable(t *testing.T) {
+	t.Parallel()
 	dir := v6Layout(t, false, func(boot []byte) {
 		for k := range 20 { // among these are chunks of the image's files
 			record := tableAt(boot, 24)[80*k:]
@@ -191,6 +196,7 @@ func TestCraftedChunkTable(t *testing.T) {
 
 // TestCraftedTOC: the bootstrap says that the table of contents is another.
 func TestCraftedTOC(t *testing.T) {
+	t.Parallel()
 	dir := v6Layout(t, true, func(boot []byte) { copy(tableAt(boot, 8)[136:], bytes.Repeat([]byte{7}, 32)) })
 	args, output := scanArguments(t, dir)
 	refusedCrafted(t, []string{"the table of contents hashes to"}, args...)
@@ -201,12 +207,14 @@ func TestCraftedTOC(t *testing.T) {
 
 // TestCraftedDevices: Linux finds blobs by the device table, nydusd by another.
 func TestCraftedDevices(t *testing.T) {
+	t.Parallel()
 	refusedByAll(t, v6Layout(t, true, func(boot []byte) { boot[1024+384] ^= 1 }), "device 0 is blob")
 }
 
 // TestCraftedIndex: an index whose two images of a platform differ. It is said which
 // is read, and a check finds the difference.
 func TestCraftedIndex(t *testing.T) {
+	t.Parallel()
 	registry := testregistry.Start(t)
 	oci := testimage.BuildOCI(t, testimage.Spec{Name: "clean", Layers: []testimage.Layer{{testimage.Text("clean", "clean\n")}}})
 	nydus := testimage.Craft(t, testimage.Crafted{Merged: []testimage.CraftedFile{secretText("srv/.env")}})
@@ -224,6 +232,7 @@ func TestCraftedIndex(t *testing.T) {
 // TestCraftedOtherPlace: no digest of the manifest vouches for a layer's bootstrap.
 // What one place gave of it is not taken for another's.
 func TestCraftedOtherPlace(t *testing.T) {
+	t.Parallel()
 	gone := secretText("srv/gone.env")
 	crafted := testimage.Crafted{
 		Layers: [][]testimage.CraftedFile{{gone, testimage.CraftedText("noise", string(testNoise(200_000)))}, {testimage.CraftedText("srv/.wh.gone.env", ""), testimage.CraftedText("x", "x")}},
@@ -263,6 +272,7 @@ func TestCraftedOtherPlace(t *testing.T) {
 // TestCraftedOtherImage: what an image's package databases say of a layer is not
 // taken for another image with that layer.
 func TestCraftedOtherImage(t *testing.T) {
+	t.Parallel()
 	pkg := nodePackage("srv/app", "minimist", "1.2.0")
 	crafted := func(more ...testimage.CraftedFile) string {
 		return craftedLayout(t, testimage.Crafted{
