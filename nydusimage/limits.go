@@ -40,6 +40,7 @@ func (i *Image) MetadataBudget() *rafs.Budget {
 	return rafs.NewBudget(rafs.BoundMetadata, i.Limits().Metadata)
 }
 
-// Origin names where the image's blobs are read: a repository, or a path. What is
-// not verified by a digest is worth no more than its origin.
+// Origin names where the image's blobs are read: a registry, which compares what is
+// pushed to any of its repositories with its digest, or a path. What is not verified
+// by a digest is worth no more than its origin.
 func (i *Image) Origin() string { return i.store.origin() }

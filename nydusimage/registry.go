@@ -142,7 +142,7 @@ func (r *registry) child(ctx context.Context, d v1.Descriptor) (*document, error
 }
 
 // origin implements [store].
-func (r *registry) origin() string { return r.repository.Name() }
+func (r *registry) origin() string { return r.repository.RegistryStr() }
 
 // blob implements [store].
 func (r *registry) blob(d v1.Descriptor) (blob.Source, error) {
