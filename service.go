@@ -32,6 +32,7 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // A service opens one image and gives Trivy's runner what scans it.
@@ -112,13 +113,13 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 	})
 }
 
-// openMount mounts the image as --mount says.
-func (s *service) openMount(ctx context.Context) (m *nydusmount.Mount, err error) {
-	boundMemory()
+// openMount mounts the image as --mount says. ahead is of no use to nydusd.
+func (s *service) openMount(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (m *nydusmount.Mount, err error) {
+	boundMemory(size(s.image))
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {
-		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified))
+		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified), nydusmount.Ahead(ahead))
 	}
 	return s.mount, err
 }

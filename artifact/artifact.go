@@ -36,6 +36,7 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // Type is the artifact's type. Reports say container_image.
@@ -73,7 +74,7 @@ const DefaultMaxFile int64 = 1_000_000_000
 // An Artifact is a Nydus image to be scanned, once.
 type Artifact struct {
 	image *nydusimage.Image
-	open  func(context.Context) (*nydusmount.Mount, error)
+	open  Opener
 	mount *nydusmount.Mount // nil until it is needed
 	cache cache.ArtifactCache
 	*Analyzers
@@ -100,9 +101,13 @@ type Artifact struct {
 
 var _ artifact.Artifact = (*Artifact)(nil)
 
+// An Opener mounts the image. ahead tells which chunks of the merged tree will be
+// wanted first, whatever the layers are.
+type Opener func(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (*nydusmount.Mount, error)
+
 // New returns the artifact of an image, which open mounts if its results are not
 // in the cache. Results are taken from and put into the cache.
-func New(image *nydusimage.Image, open func(context.Context) (*nydusmount.Mount, error), c cache.ArtifactCache, analyzers *Analyzers, our Options) *Artifact {
+func New(image *nydusimage.Image, open Opener, c cache.ArtifactCache, analyzers *Analyzers, our Options) *Artifact {
 	return &Artifact{
 		image:     image,
 		open:      open,
@@ -144,7 +149,7 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 
 // inspect mounts the image and scans what the cache does not have.
 func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
-	if a.mount, err = a.open(ctx); err != nil {
+	if a.mount, err = a.open(ctx, a.databaseChunks); err != nil {
 		return r, fmt.Errorf("open the image: %w", err)
 	}
 	cut, err := cut(a.mount, a.option.WalkerOption)

@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
@@ -36,7 +35,7 @@ func BenchmarkPlan(b *testing.B) {
 	})
 	cutting, err := cut(m, analyzers.option.WalkerOption)
 	require.NoError(b, err)
-	a := New(m.Image, func(context.Context) (*nydusmount.Mount, error) { return m, nil }, cache.NewMemoryCache(), analyzers, Options{})
+	a := New(m.Image, nil, cache.NewMemoryCache(), analyzers, Options{})
 	a.mount, a.layers = m, cutting.layers
 	var w *work
 	b.Run("choose", func(b *testing.B) {

@@ -107,6 +107,9 @@ func NewReader(sources map[string]Source) *Reader {
 	}
 }
 
+// AddSource gives the reader another blob. It must be called while nothing is read.
+func (r *Reader) AddSource(id string, source Source) { r.sources[id] = source }
+
 // Keep sets how many decompressed bytes may stay in memory after use. It must be
 // called before anything is read.
 func (r *Reader) Keep(bytes int64) { r.kept = bytes }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,7 +35,16 @@ func Native(ctx context.Context, image *nydusimage.Image, options ...NativeOptio
 // A NativeOption changes how an image is opened in this process.
 type NativeOption func(*nativeOptions)
 
-type nativeOptions struct{ allowUnverified bool }
+type nativeOptions struct {
+	allowUnverified bool
+	ahead           func(*rafs.Tree) []rafs.Chunk
+}
+
+// Ahead loads chunks of the merged tree while the tails of blobs are read, if they
+// are those of a blob that was not seen before: [View.Load] finds them in memory.
+func Ahead(chunks func(*rafs.Tree) []rafs.Chunk) NativeOption {
+	return func(o *nativeOptions) { o.ahead = chunks }
+}
 
 // AllowUnverified lets an image be read, with true, for whose chunks' digests the
 // manifest does not vouch: [Mount.Verified] is [Unvouched] then. Without it such an
@@ -57,7 +67,13 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if err != nil {
 		return nil, err
 	}
+	reader := blob.NewReader(ownData(image, wanted))
+	var loading sync.WaitGroup
+	if o.ahead != nil {
+		loading.Go(func() { loadAhead(ctx, image, reader, bootstrap.Tree, o.ahead) })
+	}
 	tails, err := readTails(ctx, image, entries, wanted, bootstrap.Tree.LacksChunkTable())
+	loading.Wait()
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +88,9 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if err != nil {
 		return nil, err
 	}
+	for id, source := range sources {
+		reader.AddSource(id, source)
+	}
 	m := &Mount{
 		Image:    image,
 		Layers:   make([]*View, len(image.Layers)),
@@ -79,7 +98,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		Verified: Verified,
 		Ordered:  InOrder(image, bootstrap),
 		stores:   stores(image, bootstrap.Tree, tails),
-		reader:   blob.NewReader(sources),
+		reader:   reader,
 	}
 	if len(image.Layers) == 0 {
 		m.NoLayers = "the manifest lists no data blobs"
@@ -140,6 +159,18 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 		})
 	}
 	return tails, group.Wait()
+}
+
+// ownData returns the blobs that hold their layers' data, of the wanted layers, by
+// blob ID.
+func ownData(image *nydusimage.Image, wanted []int) map[string]blob.Source {
+	sources := make(map[string]blob.Source, len(image.Layers))
+	for _, i := range wanted {
+		if layer := &image.Layers[i]; !layer.Refers() {
+			sources[layer.BlobID()] = layer.Source
+		}
+	}
+	return sources
 }
 
 // dataSources returns where the data of the layers lies, by blob ID.

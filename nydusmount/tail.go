@@ -88,7 +88,7 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 		return nil, err
 	}
 	kept := image.Metadata
-	name := fmt.Sprintf("%s %s %d %d", image.Origin(), layer.Digest, start, size)
+	name := tailName(image, layer, start)
 	tail := kept.Get(kindTail, name)
 	known := int64(len(tail)) == size-start
 	if !known {
@@ -141,6 +141,11 @@ func sound(tree *rafs.Tree) bool {
 		})
 	}
 	return whole
+}
+
+// tailName is the name under which the tail of a layer is kept that begins at start.
+func tailName(image *nydusimage.Image, layer *nydusimage.Layer, start int64) string {
+	return fmt.Sprintf("%s %s %d %d", image.Origin(), layer.Digest, start, layer.Source.Size())
 }
 
 // A tailReader reads the tail of one layer.
