@@ -22,7 +22,7 @@ const (
 	loadedBytes = 16 << 20
 	// batchBytes is how much of it files that are analyzed together take: one batch
 	// is fetched while others are analyzed.
-	batchBytes = loadedBytes / 4
+	batchBytes = loadedBytes / 2
 )
 
 // An item is a file to be analyzed, and the chunks that are loaded for it.

@@ -17,6 +17,9 @@ const (
 	gapShare = 1. / 16
 	// maxSpan bounds a span, and with it what a broken connection costs.
 	maxSpan = 2 << 20
+	// maxOverlap bounds a span of overlapping units, as slices of a gzip stream are:
+	// where it is cut, bytes are fetched twice.
+	maxOverlap = 4 * maxSpan
 	// fullRequest is how many bytes make a request of several ranges large
 	// enough: the next one is then under way beside it.
 	fullRequest = 512 << 10
@@ -46,7 +49,11 @@ func plan(entries []*entry, several bool) []span {
 		end := e.off + int64(e.stored)
 		if n := len(spans); n > 0 {
 			last := &spans[n-1]
-			if e.off <= last.end+gap && end-last.off <= maxSpan {
+			limit := int64(maxSpan)
+			if e.off < last.end {
+				limit = maxOverlap
+			}
+			if e.off <= last.end+gap && end-last.off <= limit {
 				last.end = max(last.end, end)
 				last.entries = append(last.entries, e)
 				continue

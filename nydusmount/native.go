@@ -18,6 +18,9 @@ import (
 const (
 	// parallelTails is how many layers' tails are read at once.
 	parallelTails = 8
+	// keptUnits is how many decompressed bytes stay in memory where files share
+	// what they are stored in: what one needs of a unit, others need soon.
+	keptUnits = 32 << 20
 )
 
 // Native opens an image in this process. It reads the tail of each data blob,
@@ -68,6 +71,9 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		return nil, err
 	}
 	reader := blob.NewReader(ownData(image, wanted))
+	if slices.ContainsFunc(bootstrap.Tree.Blobs(), blob.NeedsMeta) {
+		reader.Keep(keptUnits)
+	}
 	var loading sync.WaitGroup
 	if o.ahead != nil {
 		loading.Go(func() { loadAhead(ctx, image, reader, bootstrap.Tree, o.ahead) })
