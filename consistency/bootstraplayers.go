@@ -13,7 +13,8 @@ import (
 // merged tree. All trees stand on their own.
 func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 	m := &nydusmount.Mount{Image: c.images.Target}
-	for i := range c.tails {
+	order := nydusmount.MergeOrder(c.images.Target)
+	for _, i := range order {
 		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.images.layerTree(c.tails, i)})
 	}
 	overlay, err := m.Overlay()
@@ -25,7 +26,7 @@ func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 	}
 	if err == nil {
 		err = merged.Walk(func(path string, inode rafs.Inode) error {
-			return c.compareAttributes(path, inode, overlay)
+			return c.compareAttributes(path, inode, overlay, order)
 		})
 	}
 	if err != nil {
@@ -34,12 +35,14 @@ func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 }
 
 // compareAttributes compares of an inode what the overlay does not look at: times
-// and extended attributes. Today's converters lose the time of the root.
-func (c *bootstrapCheck) compareAttributes(path string, inode rafs.Inode, overlay *nydusmount.Overlay) error {
-	n, ok := overlay.Layer(path)
+// and extended attributes. Today's converters lose the time of the root. order are
+// the layers of the overlay.
+func (c *bootstrapCheck) compareAttributes(path string, inode rafs.Inode, overlay *nydusmount.Overlay, order []int) error {
+	at, ok := overlay.Layer(path)
 	if !ok || path == "." {
 		return nil
 	}
+	n := order[at]
 	own, err := c.tails[n].tail.Tree.Lookup(path)
 	if err != nil {
 		return err

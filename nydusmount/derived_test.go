@@ -62,3 +62,25 @@ func TestReadsOptimized(t *testing.T) {
 	assertLayersRead(t, image)
 	assert.Empty(t, mount.Warnings)
 }
+
+// TestReadsCommittedWithPaths reads what nydusify commit --with-path makes: the blobs
+// of mounts are listed before that of what the container wrote, and merged after it.
+func TestReadsCommittedWithPaths(t *testing.T) {
+	upper, mounts := testimage.CommittedLayers()
+	for _, version := range []string{"5", "6"} {
+		base := testimage.Convert(t, testimage.BuildOCI(t, testimage.Tiny(t)), testimage.ConvertOptions{FSVersion: version})
+		n := testimage.Commit(t, base, upper, mounts...)
+		mount := openWrapped(t, n)
+		assertSameTree(t, n.BootstrapPath, n.BlobDir, mount)
+		assertLayersRead(t, mount)
+
+		image, err := mount.OfLayers()
+		require.NoError(t, err)
+		require.Len(t, image.Layers, 6)
+		assertShows(t, testimage.Mount(t, n.BootstrapPath, n.BlobDir), image)
+		last := image.ImageLayers()[3:]
+		assert.Equal(t, []string{n.Blobs[5].Digest.Hex, n.Blobs[3].Digest.Hex, n.Blobs[4].Digest.Hex},
+			[]string{last[0].BlobID(), last[1].BlobID(), last[2].BlobID()}, "v%s: as they were merged", version)
+		assert.Equal(t, make([]string, 6), image.CreatedBy())
+	}
+}

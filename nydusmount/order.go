@@ -38,6 +38,8 @@ func InOrder(image *nydusimage.Image, b *nydusimage.Bootstrap) bool {
 	switch {
 	case len(layers) < 2:
 		return true
+	case committedWithMounts(image) > 0: // see OfLayers
+		return false
 	case len(b.Metas) > 0: // since nydus-snapshotter v0.15.11, with which no nydusify was released
 		return true
 	case semver.Compare(image.Manifest.Annotations[nydusimage.AnnotationBuilder], orderedSince) >= 0:

@@ -1,6 +1,8 @@
 package nydusmount
 
 import (
+	"strings"
+
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -45,18 +47,25 @@ func (m *Mount) ImageLayers() []nydusimage.Layer {
 }
 
 // OfLayers returns the mount without those layers of the manifest that are none
-// of the image (see stores), if the trees of the others give the merged one: only
-// that shows it. Otherwise it returns m. The files of the result are m's.
+// of the image (see stores), and with those that nydusify commit added in the order
+// in which it put them onto each other, if the trees of these layers give the merged
+// one: only that shows it. Otherwise it returns m. The files of the result are m's.
 func (m *Mount) OfLayers() (*Mount, error) {
+	if m.layers != nil {
+		return m, nil // it is the result
+	}
+	if m.stores == nil {
+		return m, nil
+	}
 	var layers []nydusimage.Layer
 	var views []*View
-	for i, store := range m.stores {
-		if !store {
+	for _, i := range MergeOrder(m.Image) {
+		if !m.stores[i] {
 			layers = append(layers, m.Image.Layers[i])
 			views = append(views, m.Layers[i])
 		}
 	}
-	if len(views) == len(m.Layers) || len(views) == 0 {
+	if len(views) == 0 || len(views) == len(m.Layers) && committedWithMounts(m.Image) == 0 {
 		return m, nil
 	}
 	rest := *m
@@ -73,4 +82,36 @@ func (m *Mount) OfLayers() (*Mount, error) {
 		return m, err
 	}
 	return &rest, nil
+}
+
+// committedWithMounts returns how many of the manifest's last layers nydusify commit
+// --with-path made; 0 where it did not, or with a single layer. It lists the blobs of
+// mounts before that of what the container wrote, and merges them after it
+// (pushManifest and mergeBootstrap in contrib/nydusify/pkg/committer).
+func committedWithMounts(image *nydusimage.Image) int {
+	blobs := strings.Split(image.BootstrapLayer.Annotations[nydusimage.AnnotationCommitBlobs], ",")
+	last := len(image.Layers) - len(blobs)
+	if len(blobs) < 2 || last < 0 {
+		return 0
+	}
+	for i, blob := range blobs {
+		if image.Layers[last+i].Digest.String() != blob {
+			return 0
+		}
+	}
+	return len(blobs)
+}
+
+// MergeOrder returns the layers of the manifest, by index, in the order in which they
+// were put onto each other as far as the manifest tells: its own, but for what
+// nydusify commit added (see committedWithMounts).
+func MergeOrder(image *nydusimage.Image) []int {
+	order := allLayers(image)
+	if n := committedWithMounts(image); n > 0 {
+		added := order[len(order)-n:]
+		upper := added[n-1]
+		copy(added[1:], added)
+		added[0] = upper
+	}
+	return order
 }

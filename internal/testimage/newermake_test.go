@@ -16,7 +16,6 @@ import (
 // Annotations that nydusify optimize and nydusify commit write (contrib/nydusify/pkg/utils/constant.go).
 const (
 	annotationPrefetchBlob = "containerd.io/snapshot/nydus-separated-blob-with-prefetch-files"
-	annotationCommitBlobs  = "containerd.io/snapshot/nydus-commit-blobs"
 	annotationUncompressed = "containerd.io/uncompressed"
 )
 
