@@ -235,7 +235,11 @@ func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 // checkChunkTables compares all chunks of the merged tree's files with the
 // chunk tables in the blobs and, where the bootstrap layer carries them, with
 // those there: nydusd reads by either of these. Where the tables say what the
-// bootstrap does not, the reader gets one of them, and both must be the same.
+// bootstrap does not, the reader gets one of them, and both must be the same. So
+// the blob's own is read also where the bootstrap layer carries the table (zran, 8 MB
+// for a large image): nydusd takes that of the bootstrap layer only if something has
+// put it into its cache folder, and else reads the blob's. To compare with one alone
+// would let a container read other data than a scan.
 func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error {
 	tables := make(map[string][]*blob.Meta)
 	for i, tail := range tails {

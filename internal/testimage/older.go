@@ -91,11 +91,16 @@ func (c *compacter) compact(nid uint64, isDir bool) uint64 {
 	return nid + 1
 }
 
-// ManyLayers is an image of n layers with data.
+// ManyLayers is an image of n layers with data. The lowest has a secret, the next one that the highest deletes.
 func ManyLayers(n int) Spec {
 	s := Spec{Name: fmt.Sprintf("layers-%d", n)}
 	for i := range n {
 		s.Layers = append(s.Layers, Layer{Text(fmt.Sprintf("file-%03d", i), fmt.Sprintf("the only file of layer %d\n", i))})
+	}
+	if n > 2 {
+		s.Layers[0] = append(s.Layers[0], SecretFile("secret.env"))
+		s.Layers[1] = append(s.Layers[1], SecretFile("deleted.env"))
+		s.Layers[n-1] = append(s.Layers[n-1], Whiteout("deleted.env"))
 	}
 	return s
 }
