@@ -14,6 +14,12 @@ const (
 	mountNydusd = "nydusd"
 )
 
+// The values of --verify.
+const (
+	verifyChunks = "chunks"
+	verifyFull   = "full"
+)
+
 // A nydusFlagGroup holds the flags that `trivy image` does not have. Like
 // Trivy's own they can also be set by TRIVY_… variables and in trivy.yaml.
 type nydusFlagGroup struct {
@@ -26,6 +32,7 @@ type nydusFlagGroup struct {
 	Twin          *flag.Flag[bool]
 	DecryptionKey *flag.Flag[[]string]
 	Unverified    *flag.Flag[bool]
+	Verify        *flag.Flag[string]
 }
 
 // nydusOptions are the values of these flags.
@@ -39,6 +46,7 @@ type nydusOptions struct {
 	twin          bool
 	keys          *ocicrypt.Keys // nil without the flag
 	unverified    bool
+	verify        string
 	nydusd        nydusdOptions
 	bounds        bounds
 }
@@ -46,10 +54,14 @@ type nydusOptions struct {
 // way names the way in which images are opened: what is known of an image that was
 // opened in one is not taken for one that is opened in another.
 func (o *nydusOptions) way() string {
+	way := o.mount
 	if o.mount == mountNative && o.unverified {
-		return o.mount + " --allow-unverified"
+		way += " --allow-unverified"
 	}
-	return o.mount
+	if o.verify == verifyFull {
+		way += " --verify full"
+	}
+	return way
 }
 
 func newNydusFlagGroup() *nydusFlagGroup {
@@ -87,6 +99,10 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Name: "allow-unverified", ConfigName: "nydus.allow-unverified",
 			Usage: "read an image for whose chunks' digests the manifest does not vouch, and mark the results",
 		},
+		Verify: &flag.Flag[string]{
+			Name: "verify", ConfigName: "nydus.verify", Default: verifyChunks, Values: []string{verifyChunks, verifyFull},
+			Usage: "what to verify: the chunks that are read, or in full: each blob whole as well, which authenticates deleted and replaced files and downloads the image",
+		},
 	}
 }
 
@@ -95,7 +111,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey, g.Unverified}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey, g.Unverified, g.Verify}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -115,6 +131,7 @@ func (g *nydusFlagGroup) options() (nydusOptions, error) {
 		twin:          g.Twin.Value(),
 		keys:          keys,
 		unverified:    g.Unverified.Value(),
+		verify:        g.Verify.Value(),
 	}, err
 }
 

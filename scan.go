@@ -239,6 +239,8 @@ func checkOptions(options flag.Options, ours nydusOptions, targets []string) err
 		return usage("--mount %s: there are native and nydusd", ours.mount)
 	case ours.mount == mountNative && ours.nydusd.backend.Type != "":
 		return usage("--backend-type is for nydusd: add --mount nydusd")
+	case ours.mount == mountNydusd && ours.verify == verifyFull:
+		return usage("--verify full: nydusd reads the blobs itself, and not whole: scan with --mount native")
 	case ours.mount == mountNydusd && ours.requireLayers:
 		return usage("--require-layers: nydusd shows the merged image only: scan with --mount native")
 	case len(targets) == 0 && !noScan:

@@ -119,7 +119,7 @@ func (s *service) openMount(ctx context.Context, ahead func(*rafs.Tree) []rafs.C
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {
-		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified), nydusmount.Ahead(ahead))
+		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified), nydusmount.WholeBlobs(s.ours.verify == verifyFull), nydusmount.Ahead(ahead))
 	}
 	return s.mount, err
 }
@@ -213,12 +213,15 @@ func (s *service) closingLine() {
 	}
 	e := s.evidence()
 	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
+	if e.Scan.WholeBlobs > 0 {
+		verified = fmt.Sprintf("%d chunks and %d whole blobs verified up to manifest %s", e.Scan.Chunks, e.Scan.WholeBlobs, e.Image.Manifest)
+	}
 	switch {
 	case e.Scan.Verified == nydusmount.Unvouched:
 		verified = unvouchedLine(e)
 	case e.Scan.SBOM != "":
 		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
-	case e.Scan.Chunks == 0:
+	case e.Scan.Chunks == 0 && e.Scan.WholeBlobs == 0:
 		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
 	}
 	if s.ours.mount == mountNydusd && e.Scan.SBOM == "" {

@@ -38,6 +38,15 @@ type Evidence struct {
 	DataBytes int64 `json:"-"`
 	// Verified says how far the bytes of the files were verified.
 	Verified nydusmount.Verification `json:"verified,omitempty"`
+	// ToManifest says whether all that the report comes from was verified down to the
+	// digest of the manifest; Unverified lists what was not. Both speak of results
+	// from the cache, too.
+	ToManifest bool         `json:"verifiedToManifest"`
+	Unverified []Unverified `json:"unverified,omitempty"`
+	// WholeBlobs were read whole and compared with their digests (--verify full), and
+	// have WholeBytes.
+	WholeBlobs int64 `json:"blobsVerified"`
+	WholeBytes int64 `json:"blobBytesVerified"`
 	// NydusdRequests and NydusdBytes are what nydusd read of the image's backend,
 	// compressed bytes, by its own account (--mount nydusd).
 	NydusdRequests int64 `json:"nydusdRequests,omitempty"`
@@ -51,8 +60,7 @@ type SliceEvidence struct {
 	// LayerBootstrap says that the layer's own bootstrap was used.
 	LayerBootstrap bool `json:"layerBootstrap"`
 	Shown          int  `json:"shownFiles"`
-	// Hidden files were verified against the layer's bootstrap, for which the
-	// manifest does not vouch.
+	// Hidden files were verified against the layer's bootstrap; see Unverified.
 	Hidden int  `json:"hiddenFiles"`
 	Base   bool `json:"baseLayer"`
 }
@@ -89,5 +97,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
 	e.DecodingSeconds, e.AnalyzingSeconds = stats.DecodingTime.Seconds(), a.analyzing.Elapsed().Seconds()
 	e.Verified, e.Warnings = a.mount.Verified, a.warnings
 	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
+	e.WholeBlobs, e.WholeBytes = a.mount.WholeBlobs, a.mount.WholeBytes
+	a.fillVerification(&e)
 	a.evidence = e
 }

@@ -16,7 +16,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 3
+	version = 4
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -51,12 +51,13 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		Files, Databases        string
 		Whiteouts               []string
 		Base, LayerTree         bool
+		TreeVouched             bool
 		Size                    int64
 		FileChecksum            bool
 		Verified                nydusmount.Verification
 	}{
 		Blob: layer.digest, DiffID: layer.diffID, CreatedBy: layer.createdBy,
-		Files: files, Databases: databases, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, Size: w.size,
+		Files: files, Databases: databases, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, TreeVouched: w.treeVouched, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
 	})

@@ -77,6 +77,7 @@ func (a *Artifact) use(r *record) error {
 	a.evidence = r.Evidence
 	a.evidence.FilesRead, a.evidence.Chunks, a.evidence.ChunkBytes, a.evidence.ChunksAgain = 0, 0, 0, 0
 	a.evidence.NydusdRequests, a.evidence.NydusdBytes = 0, 0
+	a.evidence.WholeBlobs, a.evidence.WholeBytes = 0, 0
 	a.evidence.DecodingSeconds, a.evidence.AnalyzingSeconds = 0, 0
 	for i := range a.evidence.Slices {
 		a.evidence.Slices[i].FromCache = true

@@ -31,7 +31,10 @@ func (a *Artifact) attachedSBOM(ctx context.Context) (_ artifact.Reference, foun
 	if reference.Type == ftypes.TypeContainerImage {
 		return artifact.Reference{}, false, nil
 	}
-	a.evidence = Evidence{ArtifactType: string(Type), SBOM: string(reference.Type)}
+	a.evidence = Evidence{
+		ArtifactType: string(Type), SBOM: string(reference.Type),
+		Unverified: []Unverified{{What: unverifiedDocument, Reason: "the manifest does not name what is attached to the image"}},
+	}
 	return reference, true, nil
 }
 

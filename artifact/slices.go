@@ -46,6 +46,8 @@ type slice struct {
 	// tree says that the layer's own tree was used, so that hidden files are
 	// among the files.
 	tree bool
+	// treeVouched says that the manifest vouches for that tree.
+	treeVouched bool
 }
 
 // slicing is how an image is cut into slices.
@@ -205,7 +207,7 @@ func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string
 // the whiteouts of the layers above; this layer's are added.
 func (c *slicing) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay, gone *whiteouts) error {
 	s := &c.slices[layer]
-	s.tree = true
+	s.tree, s.treeVouched = true, m.Layers[layer].Vouched
 	links := make(map[uint64]struct{})
 	var own []string
 	err := m.Layers[layer].Walk(func(name string, inode rafs.Inode) error {

@@ -29,6 +29,9 @@ type View struct {
 	*rafs.Tree
 	// Data gives chunks. It is nil where another process gives the files' bytes.
 	Data rafs.ChunkReader
+	// Vouched says whether the manifest vouches for the tree, and so for the digests
+	// with which its files' chunks are compared.
+	Vouched bool
 
 	source source
 }
@@ -66,6 +69,9 @@ type Verification string
 const (
 	// Verified: each chunk is compared with its digest, in this process.
 	Verified Verification = "verified"
+	// VerifiedWhole: beside that, each blob was read whole and compared with the digest
+	// by which the manifest names it ([WholeBlobs]).
+	VerifiedWhole Verification = "verified, and all blobs whole"
 	// VerifiedByNydusd: nydusd compares each chunk with its digest.
 	VerifiedByNydusd Verification = "verified by nydusd"
 	// Unvouched: each chunk is compared with a digest for which the manifest does not
@@ -82,8 +88,8 @@ type Mount struct {
 	Image *nydusimage.Image
 	// Merged is the tree of the whole image, vouched for by the manifest.
 	Merged *View
-	// Layers are the trees of the image's layers, bottom first. The manifest
-	// does not vouch for them. nil stands for a layer whose blob carries none.
+	// Layers are the trees of the image's layers, bottom first. The manifest does
+	// not always vouch for them, see [View.Vouched]. nil stands for a layer whose blob carries none.
 	Layers []*View
 	// Ordered says whether Image.Layers is known to be in the order in which the
 	// layers were put onto each other, so that the image's history can tell them.
@@ -94,6 +100,9 @@ type Mount struct {
 	Warnings []string
 	// Verified says how far the bytes of Merged's files are verified.
 	Verified Verification
+	// WholeBlobs and WholeBytes count the blobs that were compared with their digests
+	// as a whole, and their bytes ([WholeBlobs]).
+	WholeBlobs, WholeBytes int64
 
 	layers []nydusimage.Layer // see ImageLayers
 	stores []bool             // which of the layers are stores; nil with nydusd

@@ -40,6 +40,7 @@ type NativeOption func(*nativeOptions)
 
 type nativeOptions struct {
 	allowUnverified bool
+	whole           bool
 	ahead           func(*rafs.Tree) []rafs.Chunk
 }
 
@@ -70,6 +71,10 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if err != nil {
 		return nil, err
 	}
+	kept := image.Metadata
+	if o.whole {
+		kept = nil // what was kept may be what somebody altered
+	}
 	reader := blob.NewReader(ownData(image, wanted))
 	if slices.ContainsFunc(bootstrap.Tree.Blobs(), blob.NeedsMeta) {
 		reader.Keep(keptUnits)
@@ -78,10 +83,20 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if o.ahead != nil {
 		loading.Go(func() { loadAhead(ctx, image, reader, bootstrap.Tree, o.ahead) })
 	}
-	tails, err := readTails(ctx, image, entries, wanted, bootstrap.Tree.LacksChunkTable())
+	tails, err := readTails(ctx, image, entries, wanted, bootstrap.Tree.LacksChunkTable(), kept)
 	loading.Wait()
 	if err != nil {
 		return nil, err
+	}
+	sources, err := dataSources(image, tails)
+	if err != nil {
+		return nil, err
+	}
+	var wholeBlobs, wholeBytes int64
+	if o.whole {
+		if wholeBlobs, wholeBytes, err = verifyWhole(ctx, image, tails, sources); err != nil {
+			return nil, err
+		}
 	}
 	unvouched, err := UnvouchedBlobs(image, bootstrap.Tree, tails)
 	if err != nil {
@@ -89,10 +104,6 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	}
 	if unvouched > 0 && !o.allowUnverified {
 		return nil, fmt.Errorf("%s: %w", unvouchedReason(unvouched, len(entries)), ErrUnvouched)
-	}
-	sources, err := dataSources(image, tails)
-	if err != nil {
-		return nil, err
 	}
 	for id, source := range sources {
 		reader.AddSource(id, source)
@@ -109,14 +120,20 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if len(image.Layers) == 0 {
 		m.NoLayers = "the manifest lists no data blobs"
 	}
+	m.WholeBlobs, m.WholeBytes = wholeBlobs, wholeBytes
+	if o.whole {
+		m.Verified = VerifiedWhole
+	}
 	if unvouched > 0 {
 		m.Verified = Unvouched
 		m.Warnings = append(m.Warnings, unvouchedReason(unvouched, len(entries))+": whoever serves the image can have altered what was read")
 	}
 	m.Merged = m.view(ctx, WithChunks(image, bootstrap.Tree, tails, nil), "")
+	m.Merged.Vouched = true
 	for _, i := range wanted {
 		if tail := tails[i]; tail.Tree != nil {
 			m.Layers[i] = m.view(ctx, WithChunks(image, tail.Tree, tails, tail), image.Layers[i].BlobID())
+			m.Layers[i].Vouched = tail.TreeVouched
 		}
 	}
 	return m, m.checkChunkTables(tails, bootstrap.Metas)
@@ -148,8 +165,8 @@ func blobEntries(image *nydusimage.Image, tree *rafs.Tree, wanted []int) (map[st
 }
 
 // readTails reads the tails of the wanted layers, with the digests of their chunks if
-// asked; those of the others are nil.
-func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob, wanted []int, digests bool) ([]*Tail, error) {
+// asked; those of the others are nil. kept is the cache of tails.
+func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]*rafs.Blob, wanted []int, digests bool, kept *nydusimage.MetadataCache) ([]*Tail, error) {
 	tails := make([]*Tail, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelTails)
@@ -157,7 +174,7 @@ func readTails(ctx context.Context, image *nydusimage.Image, entries map[string]
 	for _, i := range wanted {
 		layer := &image.Layers[i]
 		group.Go(func() (err error) {
-			if tails[i], err = ReadTail(groupCtx, image, layer, entries[layer.BlobID()], digests, budget); err != nil {
+			if tails[i], err = readTail(groupCtx, image, layer, entries[layer.BlobID()], digests, budget, kept); err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
 			}
 			image.Traffic.NoteMetadata(tails[i].fetched)

@@ -65,7 +65,7 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 	}
 	m := &Mount{
 		Image:    image,
-		Merged:   &View{Tree: bootstrap.Tree, source: files},
+		Merged:   &View{Tree: bootstrap.Tree, source: files, Vouched: true},
 		Layers:   make([]*View, len(image.Layers)),
 		Ordered:  InOrder(image, bootstrap),
 		NoLayers: "nydusd shows the merged image only",

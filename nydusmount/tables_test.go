@@ -24,7 +24,7 @@ func opened(t *testing.T, path string) (*nydusimage.Image, *nydusimage.Bootstrap
 	require.NoError(t, err)
 	entries, err := blobEntries(image, bootstrap.Tree, allLayers(image))
 	require.NoError(t, err)
-	tails, err := readTails(t.Context(), image, entries, allLayers(image), false)
+	tails, err := readTails(t.Context(), image, entries, allLayers(image), false, image.Metadata)
 	require.NoError(t, err)
 	return image, bootstrap, tails
 }

@@ -43,8 +43,10 @@ type Tail struct {
 	Digests []byte
 	// Vouched says whether the manifest vouches for Meta and Digests: it names the
 	// digest of all that was read, or the merged bootstrap that of a table of contents
-	// which has theirs. The layer's own bootstrap is not in that chain.
+	// which has theirs.
 	Vouched bool
+	// TreeVouched says the same of Tree.
+	TreeVouched bool
 	// Start is where in the blob the tail begins, and Sum the SHA-256 of what was read
 	// from there on; zero for a tail that was not read at once.
 	Start int64
@@ -74,6 +76,11 @@ func (t *Tail) size() int64 {
 // tail takes in memory is taken from the budget. A tail that is sound is kept, for
 // images of the same origin: no digest of the manifest vouches for it alone.
 func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, digests bool, budget *rafs.Budget) (*Tail, error) {
+	return readTail(ctx, image, layer, b, digests, budget, image.Metadata)
+}
+
+// readTail is ReadTail with the cache of tails, nil for one that is read anyway.
+func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, digests bool, budget *rafs.Budget, kept *nydusimage.MetadataCache) (*Tail, error) {
 	r := tailReader{layer: layer, names: image.Limits().Names, digests: digests, budget: budget}
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
@@ -87,7 +94,6 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	if err := budget.Take("the blob's tail", uint64(size-start)); err != nil {
 		return nil, err
 	}
-	kept := image.Metadata
 	name := tailName(image, layer, start)
 	tail := kept.Get(kindTail, name)
 	known := int64(len(tail)) == size-start
@@ -127,7 +133,7 @@ func (r *tailReader) read(ctx context.Context, start int64, tail []byte, b *rafs
 	if start == 0 && hex.EncodeToString(sum[:]) != r.layer.Digest.Hex {
 		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
 	}
-	return r.parse(ctx, blob.Ahead(r.layer.Source, start, tail), Tail{Table: b, Start: start, Sum: sum, Vouched: start == 0})
+	return r.parse(ctx, blob.Ahead(r.layer.Source, start, tail), Tail{Table: b, Start: start, Sum: sum, Vouched: start == 0, TreeVouched: start == 0})
 }
 
 // sound says whether a layer's tree is whole, as far as its own digests and tables
@@ -157,7 +163,7 @@ type tailReader struct {
 }
 
 // parse fills in a tail of which Table is the entry in the merged bootstrap, and
-// Vouched says whether the manifest vouches for all of the source.
+// Vouched and TreeVouched say whether the manifest vouches for all of the source.
 func (r *tailReader) parse(ctx context.Context, source blob.Source, tail Tail) (*Tail, error) {
 	b := tail.Table
 	var err error
@@ -170,6 +176,10 @@ func (r *tailReader) parse(ctx context.Context, source blob.Source, tail Tail) (
 		}
 		if tail.Tree, err = r.tree(ctx, tail.TOC, source); err != nil {
 			return nil, err
+		}
+		boot := tail.TOC.Part(blob.PartBootstrap)
+		if b != nil && b.TOCDigest != [32]byte{} && boot != nil && boot.Digest != [32]byte{} {
+			tail.TreeVouched = true
 		}
 	}
 	if tail.Table == nil && tail.Tree != nil {

@@ -1,0 +1,113 @@
+package nydusmount
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// parallelWhole is how many blobs are read whole at once: each is hashed by one
+// goroutine.
+const parallelWhole = 4
+
+// WholeBlobs says, with true, that each blob is read whole before the image is used,
+// and compared with its digest in the manifest: [Mount.Verified] is [VerifiedWhole]
+// then. So the manifest vouches for the tails of the blobs, too: for the trees of
+// the layers and for digests of chunks that only the blobs carry. Of a layer whose
+// data lies in an OCI layer, that is read, too, and compared with the digest by which
+// the manifest's annotation names it.
+func WholeBlobs(whole bool) NativeOption {
+	return func(o *nativeOptions) { o.whole = whole }
+}
+
+// verifyWhole reads the blobs of tails that were read, and vouches for these tails.
+func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, sources map[string]blob.Source) (blobs, bytes int64, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelWhole)
+	count := func(size int64) { blobs, bytes = blobs+1, bytes+size }
+	first := make(map[v1.Hash]*Tail)
+	for i, tail := range tails {
+		if tail == nil {
+			continue
+		}
+		layer := &image.Layers[i]
+		named := func(err error) error {
+			return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
+		}
+		before := first[layer.Digest]
+		switch first[layer.Digest] = tail; {
+		case before != nil && before.Start == tail.Start && before.Sum == tail.Sum:
+			// Layers with the same blob have the same tail.
+		case tail.whole():
+			count(layer.Source.Size())
+		default:
+			count(layer.Source.Size())
+			group.Go(func() error {
+				if err := verifyBlob(ctx, layer.Source, layer.Digest, tail); err != nil {
+					return named(err)
+				}
+				image.Traffic.NoteMetadata(layer.Source.Size())
+				return nil
+			})
+		}
+		data := sources[layer.BlobID()]
+		if before != nil || data == nil || !layer.Refers() {
+			continue
+		}
+		count(data.Size())
+		group.Go(func() error {
+			if err := verifyBlob(ctx, data, layer.Ref, nil); err != nil {
+				return named(fmt.Errorf("its data, the OCI layer %s: %w", layer.Ref, err))
+			}
+			image.Traffic.NoteMetadata(data.Size())
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, 0, err
+	}
+	for _, tail := range tails {
+		if tail != nil && tail.Sum != [sha256.Size]byte{} {
+			tail.Vouched, tail.TreeVouched = true, true
+		}
+	}
+	return blobs, bytes, nil
+}
+
+// whole says whether the tail is all of the blob, which was compared with its
+// digest when it was read.
+func (t *Tail) whole() bool { return t.Start == 0 && t.Sum != [sha256.Size]byte{} }
+
+// verifyBlob reads a blob and compares it with its digest, and its tail, if not nil,
+// with what was read of it before.
+func verifyBlob(ctx context.Context, source blob.Source, digest v1.Hash, tail *Tail) error {
+	stream := blob.NewStream(ctx, source, digest.String())
+	defer stream.Close()
+	end := sha256.New()
+	if tail != nil {
+		if _, err := io.CopyN(io.Discard, stream, tail.Start); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = blob.ErrIncomplete
+			}
+			return err
+		}
+	}
+	if _, err := io.Copy(end, stream); err != nil {
+		return err
+	}
+	if tail == nil || tail.Sum == [sha256.Size]byte{} {
+		return nil
+	}
+	if got := [sha256.Size]byte(end.Sum(nil)); got != tail.Sum {
+		return fmt.Errorf("its tail hashes to %x, as it was read before to %x: %w", got, tail.Sum, blob.ErrDigest)
+	}
+	return nil
+}
