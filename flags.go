@@ -101,7 +101,7 @@ func newNydusFlagGroup() *nydusFlagGroup {
 		},
 		Verify: &flag.Flag[string]{
 			Name: "verify", ConfigName: "nydus.verify", Default: verifyChunks, Values: []string{verifyChunks, verifyFull},
-			Usage: "what to verify: the chunks that are read, or in full: each blob whole as well, which authenticates deleted and replaced files and downloads the image",
+			Usage: "what to verify: the chunks that are read, or in full, each blob as a whole besides, which downloads the image",
 		},
 	}
 }

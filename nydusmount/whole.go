@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
@@ -33,7 +32,7 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelWhole)
 	count := func(size int64) { blobs, bytes = blobs+1, bytes+size }
-	first := make(map[v1.Hash]*Tail)
+	first := make(map[string]*Tail) // by the blob's digest
 	for i, tail := range tails {
 		if tail == nil {
 			continue
@@ -42,8 +41,8 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 		named := func(err error) error {
 			return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
 		}
-		before := first[layer.Digest]
-		switch first[layer.Digest] = tail; {
+		before := first[layer.Digest.Hex]
+		switch first[layer.Digest.Hex] = tail; {
 		case before != nil && before.Start == tail.Start && before.Sum == tail.Sum:
 			// Layers with the same blob have the same tail.
 		case tail.whole():
@@ -51,7 +50,7 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 		default:
 			count(layer.Source.Size())
 			group.Go(func() error {
-				if err := verifyBlob(ctx, layer.Source, layer.Digest, tail); err != nil {
+				if err := verifyBlob(ctx, layer.Source, layer.Digest.String(), tail); err != nil {
 					return named(err)
 				}
 				image.Traffic.NoteMetadata(layer.Source.Size())
@@ -64,7 +63,7 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 		}
 		count(data.Size())
 		group.Go(func() error {
-			if err := verifyBlob(ctx, data, layer.Ref, nil); err != nil {
+			if err := verifyBlob(ctx, data, layer.Ref.String(), nil); err != nil {
 				return named(fmt.Errorf("its data, the OCI layer %s: %w", layer.Ref, err))
 			}
 			image.Traffic.NoteMetadata(data.Size())
@@ -88,8 +87,8 @@ func (t *Tail) whole() bool { return t.Start == 0 && t.Sum != [sha256.Size]byte{
 
 // verifyBlob reads a blob and compares it with its digest, and its tail, if not nil,
 // with what was read of it before.
-func verifyBlob(ctx context.Context, source blob.Source, digest v1.Hash, tail *Tail) error {
-	stream := blob.NewStream(ctx, source, digest.String())
+func verifyBlob(ctx context.Context, source blob.Source, digest string, tail *Tail) error {
+	stream := blob.NewStream(ctx, source, digest)
 	defer stream.Close()
 	end := sha256.New()
 	if tail != nil {

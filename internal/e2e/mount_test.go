@@ -84,6 +84,8 @@ func TestNydusdEvidence(t *testing.T) {
 			}
 			evidence, cached, line := scan(nydusd...)
 			assert.Equal(t, verified, evidence["verified"])
+			assert.Equal(t, false, evidence["verifiedToManifest"])
+			assert.Equal(t, []string{"nydusd-reads"}, kinds(evidence))
 			assert.EqualValues(t, 0, evidence["chunksVerified"])
 			assert.Greater(t, evidence["nydusdBytes"], 0.0)
 			assert.Greater(t, evidence["nydusdRequests"], 0.0)
@@ -99,6 +101,7 @@ func TestNydusdEvidence(t *testing.T) {
 			// Both ways have their own results now. No nydusd is needed.
 			evidence, cached, line = scan("--mount", "nydusd", "--nydusd", "/nowhere/nydusd")
 			assert.Equal(t, verified, evidence["verified"])
+			assert.Equal(t, []string{"nydusd-reads"}, kinds(evidence))
 			assert.True(t, cached)
 			assert.Contains(t, line, "results of nydusd's reads from the cache, "+verified)
 			evidence, cached, _ = scan()
