@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -107,24 +109,63 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	if known {
 		return parsed, err
 	}
-	whole := err == nil && sound(parsed.Tree)
-	if !whole {
+	if damaged(parsed, err, int64(len(tail))) {
 		// Spoiled on the way, it comes another time as it is.
-		again := make([]byte, len(tail))
-		if layer.Source.ReadRange(ctx, again, start) == nil && !bytes.Equal(tail, again) {
-			tail = again
-			parsed, err = r.read(ctx, start, tail, b)
-			whole = err == nil && sound(parsed.Tree)
+		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
+			return nil, fmt.Errorf("read the blob's tail: %w", err)
 		}
+		parsed, err = r.read(ctx, start, tail, b)
+	}
+	if image.InRegistry() && damaged(parsed, err, int64(len(tail))) {
+		// Whether it is so in the blob, or not what the registry should give, only
+		// the blob's digest tells.
+		if tail, err = provenTail(ctx, layer, start); err != nil {
+			return nil, err
+		}
+		parsed, err = r.read(ctx, start, tail, b)
 	}
 	if err != nil {
 		return nil, err
 	}
 	parsed.fetched = parsed.size()
-	if whole {
-		_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
-	}
+	_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	return parsed, nil
+}
+
+// damaged says whether a tail of so many bytes shows that it is not as a builder
+// made it: it cannot be read, its digests do not match, or there is no table of
+// contents, and nothing else that its bytes could be.
+func damaged(t *Tail, err error, size int64) bool {
+	switch {
+	case err != nil:
+		return errors.Is(err, rafs.ErrCorrupt) || errors.Is(err, blob.ErrDigest)
+	case t.TOC == nil && t.Table != nil && t.Table.Features&rafs.BlobSeparate == 0:
+		explained := int64(0)
+		if blob.HasMeta(*t.Table) {
+			explained = blob.MetaSize(*t.Table)
+		}
+		return size > explained
+	case t.Tree == nil:
+		return false
+	}
+	wrong := false
+	t.Tree.Check(blob.Sum, func(p rafs.Problem) { wrong = wrong || strings.Contains(p.Field, "digest") })
+	return wrong
+}
+
+// provenTail reads a whole blob, compares it with its digest, and returns what is
+// from start on.
+func provenTail(ctx context.Context, layer *nydusimage.Layer, start int64) ([]byte, error) {
+	stream := blob.NewStream(ctx, layer.Source, layer.Digest.String())
+	defer stream.Close()
+	if _, err := io.CopyN(io.Discard, stream, start); err != nil {
+		return nil, fmt.Errorf("read blob %s, whose tail is damaged: %w", layer.Digest, err)
+	}
+	tail, err := io.ReadAll(stream)
+	if err != nil {
+		return nil, fmt.Errorf("read blob %s, whose tail is damaged: %w", layer.Digest, err)
+	}
+	return tail, nil
 }
 
 // read parses a tail that begins at start and is in memory.
@@ -134,19 +175,6 @@ func (r *tailReader) read(ctx context.Context, start int64, tail []byte, b *rafs
 		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
 	}
 	return r.parse(ctx, blob.Ahead(r.layer.Source, start, tail), Tail{Table: b, Start: start, Sum: sum, Vouched: start == 0, TreeVouched: start == 0})
-}
-
-// sound says whether a layer's tree is whole, as far as its own digests and tables
-// tell. Link counts and inode numbers do not matter: nydus-image 2.2 gets them
-// wrong in ordinary layers.
-func sound(tree *rafs.Tree) bool {
-	whole := true
-	if tree != nil {
-		tree.Check(blob.Sum, func(p rafs.Problem) {
-			whole = whole && (p.Field == "links" || p.Field == "inode number")
-		})
-	}
-	return whole
 }
 
 // tailName is the name under which the tail of a layer is kept that begins at start.

@@ -241,7 +241,7 @@ func (l *faultLab) try(c faultCase, want *faultBaseline, s *testregistry.Schedul
 		l.checkRefusal(c, r, fail)
 	}
 	if mustPass && outcome != "right" {
-		fail("the fault went away, and so should it for the report")
+		fail("the fault went away, and so should it for the report: %s", r.stderr)
 	}
 	if outcome == "right" || c.name != "scan" {
 		return outcome, r.took, wrong

@@ -17,6 +17,9 @@ type Fault struct {
 	Passes bool
 	// Slow says that a client needs half a minute or more to tell.
 	Slow bool
+	// all says that the fault meets all requests that are under way: more than one of it at a time is beyond what a
+	// client gets over.
+	all bool
 	// of is the kind of answers that the fault spoils.
 	of     kind
 	answer func(p *FaultProxy, w http.ResponseWriter, r *http.Request)
@@ -48,7 +51,7 @@ const (
 
 // Faults is the catalogue.
 var Faults = []Fault{
-	{Name: "refused", Passes: true, answer: func(p *FaultProxy, _ http.ResponseWriter, r *http.Request) { p.refuse(r) }},
+	{Name: "refused", Passes: true, all: true, answer: func(p *FaultProxy, _ http.ResponseWriter, r *http.Request) { p.refuse(r) }},
 	{Name: "reset", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { reset(w) }},
 	{Name: "closed", Passes: true, answer: func(*FaultProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	{Name: "garbage", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { garbage(w) }},
@@ -73,7 +76,7 @@ var Faults = []Fault{
 		p.truth(w, whole)
 	}},
 	{Name: "401", answer: status(http.StatusUnauthorized)},
-	{Name: "token expired", Passes: true, of: withToken, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
+	{Name: "token expired", Passes: true, all: true, of: withToken, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
 	{Name: "403", answer: status(http.StatusForbidden)},
 	{Name: "404", answer: status(http.StatusNotFound)},
 	{Name: "408", Passes: true, answer: status(http.StatusRequestTimeout)},

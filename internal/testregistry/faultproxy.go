@@ -76,15 +76,22 @@ func One(step Step, fault Fault, times int) *Schedule {
 	return &Schedule{planned: []*plan{{step: step, fault: fault, times: times}}}
 }
 
-// Random lets n steps fail, each once or twice and by one of the faults, the same for the same seed.
+// Random lets up to n steps fail, each once or twice and by one of the faults, the same for the same seed. Of the faults
+// that meet all requests there is one at most.
 func Random(seed uint64, steps []Step, faults []Fault, n int) *Schedule {
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := &Schedule{}
+	var all bool
 	for range n {
 		step, fault := steps[random.IntN(len(steps))], faults[random.IntN(len(faults))]
-		if fault.Fits(step) {
-			s.planned = append(s.planned, &plan{step: step, fault: fault, times: 1 + random.IntN(2)})
+		times := 1 + random.IntN(2)
+		switch {
+		case !fault.Fits(step), fault.all && all:
+			continue
+		case fault.all:
+			all, times = true, 1
 		}
+		s.planned = append(s.planned, &plan{step: step, fault: fault, times: times})
 	}
 	return s
 }
