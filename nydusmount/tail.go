@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -149,7 +148,7 @@ func damaged(t *Tail, err error, size int64) bool {
 		return false
 	}
 	wrong := false
-	t.Tree.Check(blob.Sum, func(p rafs.Problem) { wrong = wrong || strings.Contains(p.Field, "digest") })
+	t.Tree.Check(blob.Sum, func(p rafs.Problem) { wrong = wrong || p.Field == "digest" })
 	return wrong
 }
 
