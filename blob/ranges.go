@@ -11,6 +11,10 @@ import (
 	"strings"
 )
 
+// maxEpilogue bounds what is read of an answer behind its last part, in bytes: a
+// boundary has at most 70 characters (RFC 2046).
+const maxEpilogue = 256
+
 // A byteRange is a piece of a blob to be read: len(data) bytes at off.
 type byteRange struct {
 	off  int64
@@ -101,7 +105,11 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 		return ranges, nil
 	}
 	left, err := h.fillParts(multipart.NewReader(resp.Body, params["boundary"]), ranges)
-	if err != nil && !errors.Is(err, errBroken) {
+	switch {
+	case err == nil:
+		// The last boundary, so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, resp.Body, maxEpilogue)
+	case !errors.Is(err, errBroken):
 		h.askSingly()
 	}
 	if ctx.Err() != nil {

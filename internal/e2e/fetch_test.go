@@ -61,6 +61,35 @@ func TestNothingIsFetchedTwice(t *testing.T) {
 	}
 }
 
+// TestFetchesLittleMoreThanNeeded holds scans to what a scan of these analyzers cannot
+// do without, by their own account, which the registry's bears out, and to few requests.
+func TestFetchesLittleMoreThanNeeded(t *testing.T) {
+	registry := testregistry.Start(t)
+	spec := testimage.DebianApp(t)
+	publish(t, registry, spec)
+	proxy := testregistry.CountingProxy(t, registry.Host())
+	for _, tag := range []string{"v5", "v6"} {
+		for _, scanners := range []string{"vuln", "vuln,secret,misconfig"} {
+			t.Run(tag+" "+scanners, func(t *testing.T) {
+				proxy.Reset()
+				evidence := filepath.Join(t.TempDir(), "evidence.json")
+				report(t, "trivy-nydus", append(slices.Clone(offline), "--cache-dir", cacheDir(t), "--evidence", evidence,
+					"--scanners", scanners, proxy.Host()+"/test/debian-app:"+tag)...)
+				traffic := decode(t, evidence)["traffic"].(map[string]any)
+				bytes, floor := traffic["bytes"].(float64), traffic["floorBytes"].(float64)
+				assert.EqualValues(t, proxy.Bytes(), bytes, "the registry's account")
+				assert.LessOrEqual(t, floor, bytes)
+				assert.LessOrEqual(t, bytes, 1.1*floor)
+				assert.LessOrEqual(t, float64(proxy.Requests()), 3*bytes/1e6+5*float64(len(spec.Layers)), "requests for %.0f bytes", bytes)
+				assert.Positive(t, traffic["waitingSeconds"])
+				scan := decode(t, evidence)["scan"].(map[string]any)
+				assert.Positive(t, scan["decodingSeconds"])
+				assert.Positive(t, scan["analyzingSeconds"])
+			})
+		}
+	}
+}
+
 // TestOpeningCostsNothing scans for a thing that no file of the image can hold:
 // metadata is read, no data.
 func TestOpeningCostsNothing(t *testing.T) {
