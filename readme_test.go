@@ -129,7 +129,10 @@ func trimLines(text string) string {
 	return regexp.MustCompile(`\n{3,}`).ReplaceAllString(text, "\n\n")
 }
 
+// withoutTimes leaves out what differs between runs: times, and what a scan fetched
+// along, which depends on what came first.
 func withoutTimes(text string) string {
+	text = regexp.MustCompile(`nydus: read \S+ of (\S+) \(\S+ %, `).ReplaceAllString(text, "nydus: read N of $1 (N %, ")
 	return regexp.MustCompile(`\d+\.\d s\b`).ReplaceAllString(text, "N s")
 }
 

@@ -119,9 +119,18 @@ func (s *service) openMount(ctx context.Context, ahead func(*rafs.Tree) []rafs.C
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {
+		if s.sharesResults() {
+			ahead = nil
+		}
 		s.mount, err = nydusmount.Native(ctx, s.image, nydusmount.AllowUnverified(s.ours.unverified), nydusmount.WholeBlobs(s.ours.verify == verifyFull), nydusmount.Ahead(ahead))
 	}
 	return s.mount, err
+}
+
+// sharesResults says whether the scan cache may know an image that this machine has
+// not seen: then no data is wanted.
+func (s *service) sharesResults() bool {
+	return s.options.ServerAddr != "" || cache.NewType(s.options.CacheBackend) == cache.TypeRedis
 }
 
 // A scanned artifact marks its errors as ours. What Trivy itself asks a registry
