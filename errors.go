@@ -120,6 +120,10 @@ func hint(err error) string {
 		return "give more time with --timeout"
 	case errors.As(err, &lookup):
 		return "check the registry's name; the path of a folder begins with ./ or /"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room there, or choose another place: --cache-dir for the cache, TMPDIR for temporary files"
+	case errors.Is(err, syscall.EROFS):
+		return "choose a folder that can be written to: --cache-dir for the cache, TMPDIR for temporary files"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens there: check the registry's name and port"
 	case errors.Is(err, nydusmount.ErrMountPoint):
