@@ -9,12 +9,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
 // maxMetadata is what a metadata cache may take on disk: the bootstraps of some
 // hundred large images.
 const maxMetadata = 1 << 30
+
+const (
+	// newPrefix begins the names of files that are being written.
+	newPrefix = "new-"
+	// unfinishedAge is how old such a file must be to count as left by a process that
+	// was killed: to write one takes seconds.
+	unfinishedAge = time.Hour
+)
 
 // A MetadataCache keeps metadata of images in a folder of this machine, so that
 // it is not fetched again: bootstraps, the tails of blobs, and whatever else its
@@ -71,7 +80,7 @@ func (m *MetadataCache) put(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "new-")
+	file, err := os.CreateTemp(filepath.Dir(path), newPrefix)
 	if err != nil {
 		return err
 	}
@@ -95,7 +104,8 @@ func (m *MetadataCache) path(kind, name string) string {
 	return filepath.Join(m.dir, kind, fmt.Sprintf("%x", sha256.Sum256([]byte(name))))
 }
 
-// prune removes what was not used for longest until the rest is within bounds.
+// prune removes what a killed process left unfinished, and what was not used for
+// longest until the rest is within bounds.
 func (m *MetadataCache) prune() error {
 	type kept struct {
 		path string
@@ -111,6 +121,10 @@ func (m *MetadataCache) prune() error {
 		info, err := entry.Info()
 		if err != nil {
 			return nil // another process has removed it
+		}
+		if strings.HasPrefix(entry.Name(), newPrefix) && time.Since(info.ModTime()) > unfinishedAge {
+			_ = os.Remove(path)
+			return nil
 		}
 		files = append(files, kept{path, info.Size(), info.ModTime()})
 		total += info.Size()
