@@ -57,6 +57,10 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		if err := blob.Supported(b); err != nil {
 			c.failed(fmt.Sprintf("blobs[%d]", i), err)
 		}
+		// Of such a blob nydusd takes the ID from the name of the bootstrap's file.
+		if b.Features&rafs.BlobInlinedMeta != 0 {
+			c.differ(pathBootstrap, fmt.Sprintf("blobs[%d]", i), "a blob beside the merged bootstrap", "the one that holds this bootstrap")
+		}
 	}
 	c.tails = c.images.tails(ctx, bootstrap)
 	if ctx.Err() != nil {

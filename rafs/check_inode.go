@@ -79,10 +79,23 @@ func (c *checker) checkInode(path string, i Inode) {
 	if i.MTimeNsec >= 1e9 {
 		c.problem(path, "mtime", "fewer than 1000000000 nanoseconds", fmt.Sprintf("%d nanoseconds", i.MTimeNsec))
 	}
+	c.checkOwner(path, i)
 	if i.IsSymlink() {
 		c.checkSymlink(path, i)
 	}
 	c.checkXattrs(path, i)
+}
+
+// noOwner is what Linux takes for no user and no group: it shows another.
+const noOwner = 1<<32 - 1
+
+func (c *checker) checkOwner(path string, i Inode) {
+	if i.UID == noOwner || i.GID == noOwner {
+		c.problem(path, "owner", fmt.Sprintf("numbers below %d", uint32(noOwner)), fmt.Sprintf("%d:%d", i.UID, i.GID))
+	}
+	if (i.UID != 0 || i.GID != 0) && c.tree.Superblock().Flags&FlagExplicitUIDGID == 0 {
+		c.problem(path, "owner", "0:0: the superblock says that owners are not stored, and nydusd shows its own", fmt.Sprintf("%d:%d", i.UID, i.GID))
+	}
 }
 
 func (c *checker) checkSymlink(path string, i Inode) {

@@ -1,6 +1,7 @@
 package rafs
 
 import (
+	"bytes"
 	"fmt"
 	"math/bits"
 )
@@ -100,17 +101,50 @@ func (f *v5Check) tables() {
 	for _, p := range f.parts()[1:] {
 		field(p.what, p.size == 0 || p.offset >= v5SuperSize && p.offset%4 == 0, "behind the superblock, aligned", fmt.Sprintf("at %d", p.offset))
 	}
-	ids := make(map[string]int)
-	for i := range f.blobTable {
-		id := f.blobTable[i].ID
-		if other, ok := ids[id]; ok {
-			f.c.problem("", fmt.Sprintf("blob table entry %d", i), "a blob of its own", fmt.Sprintf("that of entry %d", other))
-		}
-		ids[id] = i
+	// nydusd asks this of tables that are empty, too.
+	for _, table := range []struct {
+		name string
+		at   int
+	}{{"inode table", 32}, {"prefetch table", 40}, {"blob table", 48}, {"extended blob table", 72}} {
+		offset := le.Uint64(f.metadata[table.at:])
+		field(table.name, offset%v5Alignment == 0, fmt.Sprintf("at a multiple of %d", v5Alignment), fmt.Sprintf("at %d", offset))
 	}
+	f.checkBlobs()
 	if n, err := f.find(1); err == nil {
 		parent := le.Uint64(n.record[32:])
 		field("parent of the root", parent == 0, 0, parent)
+	}
+}
+
+// v5Foreign are the features of blobs that need a blob.meta, which v5 has not:
+// nydusd looks for it all the same.
+const v5Foreign = BlobZran | BlobSeparate | BlobTarfs | BlobBatch | BlobEncrypted
+
+// checkBlobs checks the blob table. nydusd makes a file of the uncompressed size
+// and a table of as many chunks as are said to be there, and ends if it cannot.
+func (f *v5Check) checkBlobs() {
+	ids := make(map[string]int)
+	for i := range f.blobTable {
+		b := &f.blobTable[i]
+		entry := fmt.Sprintf("blob table entry %d", i)
+		if other, ok := ids[b.ID]; ok {
+			f.c.problem("", entry, "a blob of its own", fmt.Sprintf("that of entry %d", other))
+		}
+		ids[b.ID] = i
+		if foreign := b.Features & v5Foreign; foreign != 0 {
+			f.c.problem("", entry, "features of RAFS v5", fmt.Sprintf("features %#x", uint32(foreign)))
+		}
+		if b.ChunkCount == 0 {
+			continue // old images do not say
+		}
+		most := min(maxBlobChunks, b.UncompressedSize)
+		if uint64(b.ChunkCount) > most {
+			f.c.problem("", entry, fmt.Sprintf("up to %d chunks, of %d bytes", most, b.UncompressedSize), b.ChunkCount)
+		}
+		// Chunks of stargz layers have a size of their own.
+		if size := uint64(b.ChunkCount) * uint64(b.ChunkSize); b.Compressor != CompressorGzip && b.UncompressedSize > size {
+			f.c.problem("", entry, fmt.Sprintf("up to %d bytes in %d chunks", size, b.ChunkCount), b.UncompressedSize)
+		}
 	}
 }
 
@@ -130,6 +164,12 @@ func (f *v5Check) inode(path string, i Inode) {
 	}
 	if size := n.nameSize(); size == 0 || size > maxNameLength+1 {
 		f.c.problem(path, "name", fmt.Sprintf("1 to %d bytes", maxNameLength), size)
+	}
+	// Readers take the padding off, as it was once counted; nydusd does no more.
+	if name, err := f.metadata.at("name", n.nameAt, n.nameSize()); err == nil {
+		if used := len(bytes.TrimRight(name, "\x00")); used < len(name) {
+			f.c.problem(path, "name", fmt.Sprintf("%d bytes, without padding", used), len(name))
+		}
 	}
 	f.checkDigest(path, i, n)
 }

@@ -242,8 +242,8 @@ func (f *v6Check) checkPrefetch() {
 		f.c.unreadable("", "prefetch table", err)
 		return
 	}
-	if _, x := f.superRecord(); len(table) > 0 && (len(table)%4 != 0 || le.Uint64(x[40:]) < v6BlockSize) {
-		f.c.problem("", "prefetch table", "numbers of 4 bytes behind the superblock",
+	if _, x := f.superRecord(); len(table) > 0 && (len(table)%4 != 0 || le.Uint64(x[40:]) < v6BlockSize || le.Uint64(x[40:])%v5Alignment != 0) {
+		f.c.problem("", "prefetch table", fmt.Sprintf("numbers of 4 bytes behind the superblock, at a multiple of %d", v5Alignment),
 			fmt.Sprintf("%d bytes at %d", len(table), le.Uint64(x[40:])))
 	}
 	f.c.checkPrefetch(table)

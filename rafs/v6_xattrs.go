@@ -1,5 +1,7 @@
 package rafs
 
+import "strings"
+
 const (
 	v6XattrHeaderSize = 12
 	v6XattrEntrySize  = 4
@@ -40,6 +42,9 @@ func (f *v6) xattrs(node uint64, yield func(name string, value []byte) error) er
 			return corruptf("unknown name index %d", index)
 		}
 		name := v6XattrPrefixes[index] + string(area[v6XattrEntrySize:v6XattrEntrySize+suffix])
+		if strings.Contains(name, "\x00") {
+			return corruptf("the name %q has a NUL byte", name) // it ends one where names are listed
+		}
 		if err := yield(name, area[v6XattrEntrySize+suffix:end]); err != nil {
 			return err
 		}
