@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/aquasecurity/trivy/pkg
 FUZZTIME ?= 10s
 FUZZ ?= \w+
 # Those of which make test runs some thousand inputs in seconds; of the others it runs the seeds.
-QUICKFUZZ := Open|Check|ReadTOC|ParseMeta|Decompress|Zran|XTS|Apply|Words
+QUICKFUZZ := Mutated|MutatedCheck|Image|TOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
 PLATFORMS := $(shell sed -n 's/.*{os: \([a-z]*\), arch: \([a-z0-9]*\)}.*/\1_\2/p' plugin.yaml)
 HOST := $(shell go env GOOS)_$(shell go env GOARCH)
 EXE := $(shell go env GOEXE)
@@ -136,6 +136,10 @@ fuzz: ## run each Fuzz target for FUZZTIME
 .PHONY: soak
 soak: tools build ## let a registry fail at every step of scans and checks, in every way: takes an hour
 	SOAK=1 go test -v -count=1 -timeout 0 -run '^TestSoak' ./internal/e2e $(SOAK)
+
+.PHONY: fuzz-coverage
+fuzz-coverage: ## what the seeds and all that make fuzz found so far reach of rafs and blob
+	scripts/fuzz-coverage.sh
 
 # BENCH are further flags for internal/bench, such as "-images wordpress -runs 5". What was measured before stays beside it.
 ifdef QUICK

@@ -2,11 +2,16 @@ package blob
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -34,8 +39,7 @@ func FuzzReadTOC(f *testing.F) {
 		f.Add(seed)
 		f.Add(seed[:len(seed)-tarHeaderSize]) // the tail lost
 	}
-	bootstrapLimit = 1 << 20
-	f.Cleanup(func() { bootstrapLimit = MaxBootstrap })
+	setBootstrapLimit(f)
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		source := FileSource(bytes.NewReader(blob))
 		toc, err := ReadTOC(t.Context(), source)
@@ -108,19 +112,75 @@ func FuzzParseMeta(f *testing.F) {
 	})
 }
 
-// FuzzDecompress holds all codecs to the declared size.
+// FuzzDecompress holds all codecs to the declared size, and to memory in
+// proportion to it.
 func FuzzDecompress(f *testing.F) {
-	for _, seed := range seeds(f, "*.blob") {
-		for c := range uint8(4) {
-			f.Add(c, seed[:min(len(seed), 500)], uint16(1000))
+	text := bytes.Repeat([]byte("some text that compresses well, "), 200)
+	for compressor, stored := range map[rafs.Compressor][]byte{
+		rafs.CompressorNone: text, rafs.CompressorLZ4: lz4Block(f, text), rafs.CompressorGzip: gzipMember(f, text), rafs.CompressorZstd: zstdFrame(f, text),
+	} {
+		out, err := decompress(compressor, stored, len(text)) // makes decoders, too
+		if err != nil || !bytes.Equal(out, text) {
+			f.Fatalf("compressor %d does not give what was compressed: %v", compressor, err)
+		}
+		for _, size := range []int{0, 1, len(text) - 1, len(text), len(text) + 1, 1 << 20} {
+			f.Add(uint8(compressor), stored, uint32(size))
 		}
 	}
-	f.Fuzz(func(t *testing.T, compressor uint8, data []byte, size uint16) {
+	for _, seed := range seeds(f, "*.blob") {
+		for c := range uint8(5) {
+			f.Add(c, seed[:min(len(seed), 500)], uint32(1000))
+		}
+	}
+	const most = 1 << 20
+	f.Fuzz(func(t *testing.T, compressor uint8, data []byte, size uint32) {
+		size %= most + 1
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		out, err := decompress(rafs.Compressor(compressor), data, int(size))
+		runtime.ReadMemStats(&after)
 		if err == nil && len(out) != int(size) {
 			t.Errorf("%d bytes without an error, not %d", len(out), size)
 		}
+		requireReason(t, err)
+		// A decoder that a garbage collection took is made anew.
+		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20+2*uint64(size) {
+			t.Errorf("%d bytes allocated for %d", used, size)
+		}
+		again, errAgain := decompress(rafs.Compressor(compressor), data, int(size))
+		if (err == nil) != (errAgain == nil) || err == nil && !bytes.Equal(out, again) {
+			t.Errorf("decompressed twice: %v and %v", err, errAgain)
+		}
 	})
+}
+
+func lz4Block(f *testing.F, data []byte) []byte {
+	out := make([]byte, lz4.CompressBlockBound(len(data)))
+	n, err := lz4.CompressBlock(data, out, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return out[:n]
+}
+
+func gzipMember(f *testing.F, data []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(data); err != nil {
+		f.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func zstdFrame(f *testing.F, data []byte) []byte {
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return w.EncodeAll(data, nil)
 }
 
 // FuzzZran inflates slices with any context.
@@ -151,6 +211,9 @@ func FuzzXTS(f *testing.F) {
 			t.Fatal(err)
 		}
 		plain, err := x.decrypt(data)
+		if len(plain) > len(data) {
+			t.Errorf("%d bytes decrypted from %d", len(plain), len(data))
+		}
 		if len(data) < 16 && err == nil {
 			t.Errorf("%d bytes are decrypted", len(data))
 		}

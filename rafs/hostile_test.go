@@ -375,13 +375,3 @@ func v5Chain(depth int) []byte {
 	}
 	return b
 }
-
-// FuzzOpen wants -fuzzminimizetime 1x: its inputs are large, and minimizing them
-// takes all the time.
-func FuzzOpen(f *testing.F) {
-	for _, sample := range []string{"nmaster-merge-v6/bootstrap", "nm-sn-enc/bootstrap", "layers/layer3", "layers/layer4"} {
-		f.Add(load(f, sample))
-	}
-	f.Add(v5Chain(3))
-	f.Fuzz(func(t *testing.T, b []byte) { requireClassified(t, readAll(b)) })
-}
