@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/aquasecurity/trivy/pkg
 FUZZTIME ?= 10s
 FUZZ ?= \w+
 # Those of which make test runs some thousand inputs in seconds; of the others it runs the seeds.
-QUICKFUZZ := Mutated|MutatedCheck|Image|TOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
+QUICKFUZZ := Open|Check|Mutated|MutatedCheck|Image|TOC|ReadTOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
 PLATFORMS := $(shell sed -n 's/.*{os: \([a-z]*\), arch: \([a-z0-9]*\)}.*/\1_\2/p' plugin.yaml)
 HOST := $(shell go env GOOS)_$(shell go env GOARCH)
 EXE := $(shell go env GOEXE)
