@@ -38,7 +38,8 @@ func TestProxyShapes(t *testing.T) {
 	p.Shape(testregistry.Link{RoundTrip: 50 * time.Millisecond})
 	require.GreaterOrEqual(t, fetch(), 100*time.Millisecond, "a new connection and a request")
 	require.GreaterOrEqual(t, fetch(), 50*time.Millisecond, "a request")
-	require.Less(t, fetch(), 100*time.Millisecond, "the connection is not a new one")
+	// A busy machine may take longer, once.
+	require.Less(t, min(fetch(), fetch(), fetch()), 100*time.Millisecond, "the connection is not a new one")
 
 	p.Shape(testregistry.Link{BytesPerSecond: 1 << 20})
 	began := time.Now()
