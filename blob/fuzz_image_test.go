@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"lukechampine.com/blake3"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/mutate"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
@@ -188,7 +190,11 @@ func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) {
 			}
 			read++
 			require.Len(t, content, int(c.UncompressedSize))
-			require.NoError(t, verify(blobs[c.Blob].Digester, content, c.Digest), path)
+			sum := blake3.Sum256(content) // not by what is tested
+			if blobs[c.Blob].Digester == rafs.SHA256 {
+				sum = sha256.Sum256(content)
+			}
+			require.Equal(t, c.Digest, sum, path)
 			again, err := data.ReadChunk(c)
 			require.NoError(t, err, "read again")
 			require.True(t, bytes.Equal(content, again), "read again")

@@ -147,6 +147,12 @@ func FuzzDecompress(f *testing.F) {
 		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20+2*uint64(size) {
 			t.Errorf("%d bytes allocated for %d", used, size)
 		}
+		// A gzip member may go on behind the chunk; of the others there is no more.
+		if err == nil && rafs.Compressor(compressor) != rafs.CompressorGzip {
+			if _, err := decompress(rafs.Compressor(compressor), data, int(size)+1); err == nil {
+				t.Errorf("%d bytes and one more, of the same", size)
+			}
+		}
 		again, errAgain := decompress(rafs.Compressor(compressor), data, int(size))
 		if (err == nil) != (errAgain == nil) || err == nil && !bytes.Equal(out, again) {
 			t.Errorf("decompressed twice: %v and %v", err, errAgain)
