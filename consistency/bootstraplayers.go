@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
@@ -12,12 +13,7 @@ import (
 // checkLayers compares what the layers' trees give, applied in order, with the
 // merged tree. All trees stand on their own.
 func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
-	m := &nydusmount.Mount{Image: c.images.Target}
-	order := nydusmount.MergeOrder(c.images.Target)
-	for _, i := range order {
-		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.images.layerTree(c.tails, i)})
-	}
-	overlay, err := m.Overlay()
+	order, overlay, err := c.layersOfImage(merged)
 	if err == nil {
 		err = overlay.Contradictions(merged, func(found *nydusmount.Contradiction) error {
 			c.differ(found.Path, "layers", "the same as in the image", found.Reason)
@@ -32,6 +28,40 @@ func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 	if err != nil {
 		c.failed("layers", err)
 	}
+}
+
+// layersOfImage returns the layers of which the image is made, by index, and what
+// their trees give: those of the manifest without the blobs that only hold data of
+// others' files, if that shows that they are such (see [nydusmount.Stores]).
+func (c *bootstrapCheck) layersOfImage(merged *rafs.Tree) ([]int, *nydusmount.Overlay, error) {
+	tails := make([]*nydusmount.Tail, len(c.tails))
+	for i := range c.tails {
+		tails[i] = c.tails[i].tail
+	}
+	stores := nydusmount.Stores(c.images.Target, merged, tails)
+	all := nydusmount.MergeOrder(c.images.Target)
+	own := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return stores[i] })
+	if len(own) > 0 && len(own) < len(all) {
+		overlay, err := c.overlay(own)
+		if err != nil {
+			return nil, nil, err
+		}
+		contradiction, err := overlay.Compare(merged)
+		if err != nil || contradiction == nil {
+			return own, overlay, err
+		}
+	}
+	overlay, err := c.overlay(all)
+	return all, overlay, err
+}
+
+// overlay applies the trees of layers.
+func (c *bootstrapCheck) overlay(layers []int) (*nydusmount.Overlay, error) {
+	m := &nydusmount.Mount{Image: c.images.Target}
+	for _, i := range layers {
+		m.Layers = append(m.Layers, &nydusmount.View{Tree: c.images.layerTree(c.tails, i)})
+	}
+	return m.Overlay()
 }
 
 // compareAttributes compares of an inode what the overlay does not look at: times

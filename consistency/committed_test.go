@@ -29,3 +29,25 @@ func TestCommitted(t *testing.T) {
 		assert.Empty(t, files.Differences)
 	}
 }
+
+// TestChunkDict checks images whose manifest lists blobs of another image behind
+// their own, since chunks of their files lie there.
+func TestChunkDict(t *testing.T) {
+	for _, version := range []string{"5", "6"} {
+		spec := testimage.Odd(t)
+		dictionary := testimage.Spec{Name: "dict", Layers: []testimage.Layer{spec.Layers[0], {testimage.Text("only-there", "x\n")}}}
+		dict := testimage.Convert(t, testimage.BuildOCI(t, dictionary), testimage.ConvertOptions{FSVersion: version})
+		n := testimage.ConvertWithDict(t, testimage.BuildOCI(t, spec), dict)
+		dir := filepath.Join(t.TempDir(), "layout")
+		testimage.WriteLayout(t, dir, map[string]any{"oci": n.Source, "nydus": n})
+		images := openPair(t, dir+":oci", dir+":nydus")
+		require.Greater(t, len(images.Target.Layers), len(spec.Layers), "no data was shared")
+		var counts Counts
+		bootstrap := checkBootstrap(t.Context(), images, Options{}, &counts)
+		require.NoError(t, bootstrap.Err)
+		assert.Empty(t, bootstrap.Differences)
+		files := checkFilesystem(t.Context(), images, Options{}, &counts)
+		require.NoError(t, files.Err)
+		assert.Empty(t, files.Differences)
+	}
+}

@@ -114,7 +114,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		Warnings: keyWarnings(image, bootstrap.Tree, tails),
 		Verified: Verified,
 		Ordered:  InOrder(image, bootstrap),
-		stores:   stores(image, bootstrap.Tree, tails),
+		stores:   Stores(image, bootstrap.Tree, tails),
 		reader:   reader,
 	}
 	if len(image.Layers) == 0 {

@@ -7,11 +7,11 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
-// stores says which layers of a manifest are none of the image: blobs that hold
+// Stores says which layers of a manifest are none of the image: blobs that hold
 // data of files which others brought. There are those of a chunk dictionary, an
 // image from which a conversion took the chunks that it has, and the blob to which
 // nydusify optimize copies the files to be prefetched.
-func stores(image *nydusimage.Image, merged *rafs.Tree, tails []*Tail) []bool {
+func Stores(image *nydusimage.Image, merged *rafs.Tree, tails []*Tail) []bool {
 	foreign := map[string]bool{image.BootstrapLayer.Annotations[nydusimage.AnnotationPrefetchBlob]: true}
 	for _, b := range merged.Blobs() {
 		if b.Features&rafs.BlobPrefetchSeparated != 0 {
@@ -47,7 +47,7 @@ func (m *Mount) ImageLayers() []nydusimage.Layer {
 }
 
 // OfLayers returns the mount without those layers of the manifest that are none
-// of the image (see stores), and with those that nydusify commit added in the order
+// of the image (see [Stores]), and with those that nydusify commit added in the order
 // in which it put them onto each other, if the trees of these layers give the merged
 // one: only that shows it. Otherwise it returns m. The files of the result are m's.
 func (m *Mount) OfLayers() (*Mount, error) {
