@@ -6,8 +6,10 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,6 +90,11 @@ var databases = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	// Below nohup all commands that are started would ignore a hangup, too. One that
+	// is caught here is theirs again.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	code := m.Run()
 	if dir, err := databases(); err == nil {
 		os.RemoveAll(dir)
