@@ -147,9 +147,9 @@ func TestBootstrapUnopenable(t *testing.T) {
 // TestBootstrapLayerMissing: a bootstrap that is not there is no difference.
 func TestBootstrapLayerMissing(t *testing.T) {
 	p := newPair(t, testimage.ConvertOptions{})
-	images := openTarget(t, p.dir+":nydus")
-	require.NoError(t, os.Remove(p.blob(images.Target.BootstrapLayer.Digest.String())))
-	r, _, _ := runBlobRules(t, images)
+	layer := openTarget(t, p.dir+":nydus").Target.BootstrapLayer.Digest
+	require.NoError(t, os.Remove(p.blob(layer.String())))
+	r, _, _ := runBlobRules(t, openTarget(t, p.dir+":nydus"))
 	require.NoError(t, r.Err)
 	assert.Equal(t, []string{"bootstrap bootstrap layer"}, fields(r), "the manifest names it")
 }
