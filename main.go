@@ -25,9 +25,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	ctx, cancel := context.WithCancel(ctx)
 	endWithTrivy(cancel)
-	removeTemp := ownTempFolder()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	_ = xos.Cleanup()
-	removeTemp()
 	os.Exit(code)
 }

@@ -175,6 +175,7 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 	if err := checkOptions(options, ours, targets); err != nil {
 		return err
 	}
+	defer ownTempFolder()()
 	if err := extension.PreRun(ctx, options); err != nil {
 		return fmt.Errorf("before the scan: %w", err)
 	}

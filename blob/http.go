@@ -82,7 +82,7 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 		return err
 	}
 	if err := h.givenUp(); err != nil {
-		return fmt.Errorf("read %d bytes at %d: %w: given up before: %w", len(p), off, ErrIncomplete, err)
+		return fmt.Errorf("read %d bytes at %d: %w", len(p), off, err)
 	}
 	for failures := 0; len(p) > 0; {
 		n, err := h.read(ctx, p, off)
@@ -121,7 +121,7 @@ func (h *HTTP) givenUp() error {
 	if time.Now().After(h.refusedUntil) {
 		return nil
 	}
-	return h.refusedFor
+	return fmt.Errorf("%w: given up before: %w", ErrIncomplete, h.refusedFor)
 }
 
 // cost is how many failures one counts for. A body that stalls takes half a minute

@@ -66,6 +66,9 @@ func (h *HTTP) readRanges(ctx context.Context, ranges []byteRange) error {
 			return err
 		}
 	}
+	if err := h.givenUp(); err != nil {
+		return fmt.Errorf("read %d ranges from %d on: %w", len(ranges), ranges[0].off, err)
+	}
 	left, err := h.readParts(ctx, ranges)
 	if err != nil {
 		return err
@@ -94,8 +97,9 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 		h.askSingly() // the server may refuse the list, not the ranges
 		return ranges, nil
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return nil, h.ended(ctx, err)
 	case err != nil:
+		h.giveUp(err)
 		return nil, fmt.Errorf("read %d ranges from %d on: %w: %w", len(ranges), ranges[0].off, ErrIncomplete, err)
 	}
 	defer resp.Body.Close() // one that is longer than it should be is not read
@@ -113,7 +117,7 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 		h.askSingly()
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, h.ended(ctx, err)
 	}
 	return left, nil
 }

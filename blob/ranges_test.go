@@ -121,6 +121,19 @@ func TestReadRangesFails(t *testing.T) {
 	assert.ErrorIs(t, readRanges(ctx, serve(t, data).source(t, len(data), nil), ranges), context.Canceled)
 }
 
+// A registry that gives up on several ranges is not waited for again, for others.
+func TestReadRangesGivesUp(t *testing.T) {
+	data := noise(10000)
+	s := serve(t, data, repeat(100, broken)...)
+	h := s.source(t, len(data), nil)
+	ranges := []byteRange{{100, make([]byte, 100)}, {3000, make([]byte, 100)}}
+	assert.ErrorIs(t, readRanges(t.Context(), h, ranges), ErrIncomplete)
+	asked := len(s.asked())
+	assert.ErrorContains(t, readRanges(t.Context(), h, ranges), "given up before")
+	assert.ErrorContains(t, h.ReadRange(t.Context(), ranges[0].data, 100), "given up before")
+	assert.Len(t, s.asked(), asked)
+}
+
 // Chunks that lie apart come by one request from a server that knows several
 // ranges; from another the smaller gaps between them are fetched along.
 func TestLoadAsksForSeveralRanges(t *testing.T) {

@@ -211,3 +211,19 @@ func (h *HTTP) place(resp *http.Response, off int64) error {
 	}
 	return nil
 }
+
+// Prove reads a blob from its beginning to its end and compares it with its digest,
+// as [NewStream] has it. What lies from off on is written to w, and is to be
+// trusted only if there is no error.
+func Prove(ctx context.Context, source Source, digest string, off int64, w io.Writer) error {
+	stream := NewStream(ctx, source, digest)
+	defer stream.Close()
+	if _, err := io.CopyN(io.Discard, stream, off); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%d bytes, there should be more than %d: %w", source.Size(), off, ErrIncomplete)
+		}
+		return err
+	}
+	_, err := io.Copy(w, stream)
+	return err
+}

@@ -34,11 +34,7 @@ func (c *bootstrapCheck) checkLayers(merged *rafs.Tree) {
 // their trees give: those of the manifest without the blobs that only hold data of
 // others' files, if that shows that they are such (see [nydusmount.Stores]).
 func (c *bootstrapCheck) layersOfImage(merged *rafs.Tree) ([]int, *nydusmount.Overlay, error) {
-	tails := make([]*nydusmount.Tail, len(c.tails))
-	for i := range c.tails {
-		tails[i] = c.tails[i].tail
-	}
-	stores := nydusmount.Stores(c.images.Target, merged, tails)
+	stores := nydusmount.Stores(c.images.Target, merged, readable(c.tails))
 	all := nydusmount.MergeOrder(c.images.Target)
 	own := slices.DeleteFunc(slices.Clone(all), func(i int) bool { return stores[i] })
 	if len(own) > 0 && len(own) < len(all) {

@@ -17,16 +17,7 @@ func TestCommitted(t *testing.T) {
 	for _, version := range []string{"5", "6"} {
 		base := testimage.Convert(t, testimage.BuildOCI(t, pairSpec()), testimage.ConvertOptions{FSVersion: version})
 		n := testimage.Commit(t, base, upper, mounts...)
-		dir := filepath.Join(t.TempDir(), "layout")
-		testimage.WriteLayout(t, dir, map[string]any{"oci": n.Source, "nydus": n})
-		images := openPair(t, dir+":oci", dir+":nydus")
-		var counts Counts
-		bootstrap := checkBootstrap(t.Context(), images, Options{}, &counts)
-		require.NoError(t, bootstrap.Err)
-		assert.Empty(t, bootstrap.Differences)
-		files := checkFilesystem(t.Context(), images, Options{}, &counts)
-		require.NoError(t, files.Err)
-		assert.Empty(t, files.Differences)
+		assertEqualPair(t, n)
 	}
 }
 
@@ -38,16 +29,23 @@ func TestChunkDict(t *testing.T) {
 		dictionary := testimage.Spec{Name: "dict", Layers: []testimage.Layer{spec.Layers[0], {testimage.Text("only-there", "x\n")}}}
 		dict := testimage.Convert(t, testimage.BuildOCI(t, dictionary), testimage.ConvertOptions{FSVersion: version})
 		n := testimage.ConvertWithDict(t, testimage.BuildOCI(t, spec), dict)
-		dir := filepath.Join(t.TempDir(), "layout")
-		testimage.WriteLayout(t, dir, map[string]any{"oci": n.Source, "nydus": n})
-		images := openPair(t, dir+":oci", dir+":nydus")
+		images := assertEqualPair(t, n)
 		require.Greater(t, len(images.Target.Layers), len(spec.Layers), "no data was shared")
-		var counts Counts
-		bootstrap := checkBootstrap(t.Context(), images, Options{}, &counts)
-		require.NoError(t, bootstrap.Err)
-		assert.Empty(t, bootstrap.Differences)
-		files := checkFilesystem(t.Context(), images, Options{}, &counts)
-		require.NoError(t, files.Err)
-		assert.Empty(t, files.Differences)
 	}
+}
+
+// assertEqualPair checks bootstrap and files of an image against its source.
+func assertEqualPair(t *testing.T, n *testimage.Nydus) Images {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "layout")
+	testimage.WriteLayout(t, dir, map[string]any{"oci": n.Source, "nydus": n})
+	images := openPair(t, dir+":oci", dir+":nydus")
+	var counts Counts
+	bootstrap := checkBootstrap(t.Context(), images, Options{}, &counts)
+	require.NoError(t, bootstrap.Err)
+	assert.Empty(t, bootstrap.Differences)
+	files := checkFilesystem(t.Context(), images, Options{}, &counts)
+	require.NoError(t, files.Err)
+	assert.Empty(t, files.Differences)
+	return images
 }

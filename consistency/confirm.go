@@ -69,9 +69,7 @@ func hashBlobs(ctx context.Context, images Images) error {
 			continue
 		}
 		done[layer.Digest] = true
-		stream := blob.NewStream(ctx, layer.Source, layer.Digest.String())
-		_, err := io.Copy(io.Discard, stream)
-		if err := errors.Join(err, stream.Close()); err != nil {
+		if err := blob.Prove(ctx, layer.Source, layer.Digest.String(), 0, io.Discard); err != nil {
 			return fmt.Errorf("%s, read again for the differences in its tail: %w", blobPath(layer.Digest), err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -155,16 +154,12 @@ func damaged(t *Tail, err error, size int64) bool {
 // provenTail reads a whole blob, compares it with its digest, and returns what is
 // from start on.
 func provenTail(ctx context.Context, layer *nydusimage.Layer, start int64) ([]byte, error) {
-	stream := blob.NewStream(ctx, layer.Source, layer.Digest.String())
-	defer stream.Close()
-	if _, err := io.CopyN(io.Discard, stream, start); err != nil {
+	var tail bytes.Buffer
+	tail.Grow(int(layer.Source.Size() - start))
+	if err := blob.Prove(ctx, layer.Source, layer.Digest.String(), start, &tail); err != nil {
 		return nil, fmt.Errorf("read blob %s, whose tail is damaged: %w", layer.Digest, err)
 	}
-	tail, err := io.ReadAll(stream)
-	if err != nil {
-		return nil, fmt.Errorf("read blob %s, whose tail is damaged: %w", layer.Digest, err)
-	}
-	return tail, nil
+	return tail.Bytes(), nil
 }
 
 // read parses a tail that begins at start and is in memory.

@@ -3,7 +3,6 @@ package nydusmount
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 
@@ -88,22 +87,12 @@ func (t *Tail) whole() bool { return t.Start == 0 && t.Sum != [sha256.Size]byte{
 // verifyBlob reads a blob and compares it with its digest, and its tail, if not nil,
 // with what was read of it before.
 func verifyBlob(ctx context.Context, source blob.Source, digest string, tail *Tail) error {
-	stream := blob.NewStream(ctx, source, digest)
-	defer stream.Close()
-	end := sha256.New()
-	if tail != nil {
-		if _, err := io.CopyN(io.Discard, stream, tail.Start); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = blob.ErrIncomplete
-			}
-			return err
-		}
-	}
-	if _, err := io.Copy(end, stream); err != nil {
-		return err
-	}
 	if tail == nil || tail.Sum == [sha256.Size]byte{} {
-		return nil
+		return blob.Prove(ctx, source, digest, 0, io.Discard)
+	}
+	end := sha256.New()
+	if err := blob.Prove(ctx, source, digest, tail.Start, end); err != nil {
+		return err
 	}
 	if got := [sha256.Size]byte(end.Sum(nil)); got != tail.Sum {
 		return fmt.Errorf("its tail hashes to %x, as it was read before to %x: %w", got, tail.Sum, blob.ErrDigest)

@@ -162,19 +162,26 @@ func TestManyScansAtOnce(t *testing.T) {
 	}
 }
 
-// TestRedis shares results between machines: another machine fetches metadata
-// and no data.
-func TestRedis(t *testing.T) {
+// startRedis runs a real Redis until the test ends, and returns its address as
+// --cache-backend takes it.
+func startRedis(t *testing.T) string {
+	t.Helper()
 	port := freePort(t)
 	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
 	require.NoError(t, server.Start(), "run: make tools")
 	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
 	waitFor(t, "127.0.0.1:"+port)
+	return "redis://127.0.0.1:" + port
+}
 
+// TestRedis shares results between machines: another machine fetches metadata
+// and no data.
+func TestRedis(t *testing.T) {
+	redis := startRedis(t)
 	registry := testregistry.Start(t)
 	publish(t, registry, testimage.DebianApp(t))
 	proxy := testregistry.CountingProxy(t, registry.Host())
-	args := append(slices.Clone(allScanners), "--cache-backend", "redis://127.0.0.1:"+port, proxy.Host()+"/test/debian-app:v6")
+	args := append(slices.Clone(allScanners), "--cache-backend", redis, proxy.Host()+"/test/debian-app:v6")
 	first := cacheDir(t)
 	cold := report(t, "trivy-nydus", append(args, "--cache-dir", first)...)
 	coldBytes := proxy.Bytes()

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,15 +49,11 @@ func TestSixteenImages(t *testing.T) {
 	}
 	many("--cache-dir", t.TempDir())
 
-	port := freePort(t)
-	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	require.NoError(t, server.Start(), "run: make tools")
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	waitFor(t, "127.0.0.1:"+port)
+	redis := startRedis(t)
 	shared := t.TempDir()
 	var group sync.WaitGroup
 	for range 8 {
-		group.Go(func() { many("--cache-dir", shared, "--cache-backend", "redis://127.0.0.1:"+port) })
+		group.Go(func() { many("--cache-dir", shared, "--cache-backend", redis) })
 	}
 	group.Wait()
 }

@@ -63,9 +63,7 @@ func TestSameReportOfDerivedImages(t *testing.T) {
 	for _, f := range otherForms(t) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			repository := registry.Host() + "/test/" + f.name
-			testimage.Push(t, repository+":oci", f.oci)
-			testimage.Push(t, repository+":nydus", f.nydus)
+			repository := f.push(t, registry)
 			want := report(t, "trivy", append([]string{"image", "--cache-dir", cacheDir(t), repository + ":oci"}, everything...)...)
 			require.NotZero(t, count(want, "Secrets"), "Trivy finds no secrets")
 			got := report(t, "trivy-nydus", append([]string{"--cache-dir", cacheDir(t), repository + ":nydus"}, everything...)...)

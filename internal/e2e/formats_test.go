@@ -20,6 +20,15 @@ type form struct {
 	oci, nydus v1.Image
 }
 
+// push stores both images under a name of their own, as "oci" and "nydus".
+func (f *form) push(t *testing.T, registry *testregistry.Registry) (repository string) {
+	t.Helper()
+	repository = registry.Host() + "/test/" + f.name
+	testimage.Push(t, repository+":oci", f.oci)
+	testimage.Push(t, repository+":nydus", f.nydus)
+	return repository
+}
+
 // storedForms are the ways in which data is stored: in the OCI layers themselves
 // (zran), in batches, encrypted.
 func storedForms(t *testing.T) []form {
@@ -41,9 +50,7 @@ func TestSameReportOfStoredForms(t *testing.T) {
 	for _, f := range storedForms(t) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			repository := registry.Host() + "/test/" + f.name
-			testimage.Push(t, repository+":oci", f.oci)
-			testimage.Push(t, repository+":nydus", f.nydus)
+			repository := f.push(t, registry)
 			want := report(t, "trivy", append([]string{"image", "--cache-dir", cacheDir(t), repository + ":oci"}, everything...)...)
 			for _, kind := range []string{"Packages", "Vulnerabilities", "Secrets"} {
 				require.NotZero(t, count(want, kind), "Trivy finds no %s", kind)

@@ -30,23 +30,19 @@ var errNoEntry = errors.New("no such entry in the blob")
 // readBlobEntry reads one named part ("image.boot", "blob.meta", …) of a data blob: through the table of contents
 // where there is one (v6), else by the tar headers, which follow their data (v5).
 func readBlobEntry(blob, name string) ([]byte, error) {
-	f, err := os.Open(blob)
+	f, size, err := openBlob(blob)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	h, data, err := trailingEntry(f, info.Size())
+	h, data, err := trailingEntry(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("read the tail of blob %s: %w", blob, err)
 	}
 	if h.Name == tocName {
 		return tocEntry(f, data, name)
 	}
-	for end := info.Size(); end > 0; {
+	for end := size; end > 0; {
 		if h, data, err = trailingEntry(f, end); err != nil {
 			break
 		}
@@ -58,25 +54,33 @@ func readBlobEntry(blob, name string) ([]byte, error) {
 	return nil, fmt.Errorf("%q in blob %s: %w", name, blob, errNoEntry)
 }
 
+func openBlob(name string) (f *os.File, size int64, err error) {
+	if f, err = os.Open(name); err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
 // readTOC returns a data blob's table of contents and, behind it, its tar header.
 func readTOC(blob string) ([]byte, error) {
-	f, err := os.Open(blob)
+	f, size, err := openBlob(blob)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	h, _, err := trailingEntry(f, info.Size())
+	h, _, err := trailingEntry(f, size)
 	if err == nil && h.Name != tocName {
 		err = fmt.Errorf("it ends with %q: %w", h.Name, errNoEntry)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("table of contents of blob %s: %w", blob, err)
 	}
-	return io.ReadAll(io.NewSectionReader(f, info.Size()-tarHeaderSize-h.Size, h.Size+tarHeaderSize))
+	return io.ReadAll(io.NewSectionReader(f, size-tarHeaderSize-h.Size, h.Size+tarHeaderSize))
 }
 
 // trailingEntry reads the tar header in the 512 bytes before end and the data before it.
