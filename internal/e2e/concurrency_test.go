@@ -15,17 +15,24 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
 )
 
-// TestSixteenImages scans sixteen images in one call, and the same in eight
-// processes with one cache in Redis: the reports are those of each alone.
+// TestSixteenImages scans sixteen images, of which some are the same, in one call, and
+// the same in eight processes with one cache in Redis: the reports are those of
+// `trivy image`.
 func TestSixteenImages(t *testing.T) {
 	registry := testregistry.Start(t)
-	repository := publish(t, registry, testimage.Tiny(t))
-	want := make(map[string]map[string]any)
 	var references []string
-	for _, tag := range []string{"v5", "v6"} {
-		want[tag] = report(t, "trivy-nydus", slices.Concat(scanFlags, []string{"--cache-dir", t.TempDir(), repository + ":" + tag})...)
-		references = append(references, slices.Repeat([]string{repository + ":" + tag}, 8)...)
+	var want []map[string]any
+	for _, spec := range []testimage.Spec{testimage.Tiny(t), testimage.SecretCmd(t)} {
+		repository := publish(t, registry, spec)
+		trivys := report(t, "trivy", slices.Concat([]string{"image", "--cache-dir", t.TempDir(), repository + ":oci"}, scanFlags)...)
+		require.NotZero(t, count(trivys, "Secrets"))
+		for range 4 {
+			for _, tag := range []string{":v5", ":v6"} {
+				references, want = append(references, repository+tag), append(want, trivys)
+			}
+		}
 	}
+	require.NotEqual(t, normalized(t, want[0]), normalized(t, want[8]), "or it would not show whose report is whose")
 	many := func(args ...string) {
 		output := filepath.Join(t.TempDir(), "reports.jsonl")
 		r := run(t, "trivy-nydus", slices.Concat(scanFlags, []string{"--format", "json", "--output", output}, args, references)...)
@@ -43,8 +50,7 @@ func TestSixteenImages(t *testing.T) {
 		for i, line := range lines {
 			one := filepath.Join(t.TempDir(), "one.json")
 			assert.NoError(t, os.WriteFile(one, []byte(line), 0o600))
-			_, tag, _ := strings.Cut(references[i][len(registry.Host()):], ":")
-			assertSame(t, want[tag], decode(t, one))
+			assertSame(t, want[i], decode(t, one))
 		}
 	}
 	many("--cache-dir", t.TempDir())
