@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
