@@ -164,12 +164,7 @@ func TestRedirectsBack(t *testing.T) {
 		http.Redirect(w, r, "https://"+tokenHost+r.URL.Path+"?signature=1", http.StatusTemporaryRedirect)
 		return true
 	})
-	transport := dialTo(map[string]string{proxy.Host(): proxy.Host(), tokenHost + ":443": storage.Listener.Addr().String()})
-	transport.TLSClientConfig = storage.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	recorded := record(transport)
-	mustOpen(t, proxy.Host()+"/image:tag", Options{Transport: recorded, Credentials: []authn.Authenticator{credentials}})
-	assert.NotZero(t, recorded.count(tokenHost, "/manifests/"))
-	assert.NotZero(t, recorded.count(tokenHost, "/blobs/"))
+	openThroughStorage(t, proxy, storage, credentials)
 	assert.Empty(t, leaked)
 }
 

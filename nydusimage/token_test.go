@@ -199,12 +199,20 @@ func TestRedirectsWithoutCredentials(t *testing.T) {
 		http.Redirect(w, r, "https://"+tokenHost+r.URL.Path+"?signature=1", http.StatusTemporaryRedirect)
 		return true
 	})
-	transport := dialTo(map[string]string{proxy.Host(): proxy.Host(), tokenHost + ":443": storage.Listener.Addr().String()})
-	transport.TLSClientConfig = storage.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	recorded := record(transport)
-	mustOpen(t, proxy.Host()+"/image:tag", Options{Transport: recorded, Credentials: []authn.Authenticator{credentials}})
-	assert.NotZero(t, recorded.count(tokenHost, "/manifests/"))
-	assert.NotZero(t, recorded.count(tokenHost, "/blobs/"))
+	recorded := openThroughStorage(t, proxy, storage, credentials)
 	assert.Empty(t, recorded.authorizations()[tokenHost], "credentials at the storage")
 	assert.NotEmpty(t, recorded.authorizations()[proxy.Host()], "credentials at the registry")
+}
+
+// openThroughStorage opens the image of a registry that redirects to a storage, on
+// [tokenHost], which must be asked for manifests and blobs, and returns what was sent.
+func openThroughStorage(t *testing.T, registry *testregistry.Proxy, storage *httptest.Server, credentials authn.Authenticator) *recorder {
+	t.Helper()
+	transport := dialTo(map[string]string{registry.Host(): registry.Host(), tokenHost + ":443": storage.Listener.Addr().String()})
+	transport.TLSClientConfig = storage.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	recorded := record(transport)
+	mustOpen(t, registry.Host()+"/image:tag", Options{Transport: recorded, Credentials: []authn.Authenticator{credentials}})
+	assert.NotZero(t, recorded.count(tokenHost, "/manifests/"))
+	assert.NotZero(t, recorded.count(tokenHost, "/blobs/"))
+	return recorded
 }
