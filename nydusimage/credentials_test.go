@@ -9,11 +9,13 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -275,8 +277,8 @@ func TestErrorsHideSecrets(t *testing.T) {
 	})
 }
 
-// The data of a blob in a chunk dictionary, or of an OCI layer that is referred
-// to, is asked for in the image's own repository, with its login.
+// The data of an OCI layer that is referred to is asked for in the image's own
+// repository, with its login.
 func TestDataOfOwnRepository(t *testing.T) {
 	registry := testregistry.Start(t, testregistry.WithHtpasswd("user", "right"))
 	credentials := basic("user", "right")
@@ -300,4 +302,42 @@ func TestDataOfOwnRepository(t *testing.T) {
 	require.NoError(t, data.ReadRange(t.Context(), make([]byte, 10), 0))
 	assert.NotZero(t, recorded.count("registry.test", "/v2/image/blobs/"+layer.Ref.String()))
 	assert.Equal(t, []string{"registry.test"}, keys(recorded.authorizations()))
+}
+
+// The blobs of a chunk dictionary are asked for in the image's own repository, with
+// the login for its registry alone: though there be another for the registry that the
+// dictionary came from, which a manifest may name. (What URLs do: TestCraftedBackend.)
+func TestDictionaryOfOwnRepository(t *testing.T) {
+	const own, foreign = "registry.test", "dictionary.test"
+	dict := fixture(t)
+	oci := testimage.BuildOCI(t, testimage.Spec{Name: "of-a-dictionary", Layers: []testimage.Layer{
+		{testimage.Dir("etc"), testimage.Text("etc/motd", motd), testimage.Text("etc/own", "not in the dictionary\n")},
+	}})
+	n := testimage.ConvertWithDict(t, oci, dict)
+	image := testimage.Wrap(t, n, testimage.Wrapping{FSVersion: true, Metas: true, Edit: func(m *v1.Manifest) {
+		m.Annotations[AnnotationSourceReference] = foreign + "/dictionary:tag"
+	}})
+	registry := testregistry.Start(t, testregistry.WithHtpasswd("user", "right"))
+	login := basic("user", "right")
+	testimage.Push(t, registry.Host()+"/image:tag", image, remote.WithAuth(login))
+	testimage.Push(t, registry.Host()+"/dictionary:tag", dict, remote.WithAuth(login))
+	proxy := testregistry.CountingProxy(t, registry.Host())
+	recorded := record(dialTo(map[string]string{own + ":80": proxy.Host(), foreign + ":80": proxy.Host()}))
+	opened := mustOpen(t, own+"/image:tag", Options{Transport: recorded, PlainHTTP: true, Keychain: keychain{own: login, foreign: basic("victim", "of-the-dictionary")}})
+	taken := 0
+	for _, b := range dict.Blobs {
+		if slices.ContainsFunc(opened.Layers, func(l Layer) bool { return l.Digest == b.Digest }) {
+			assert.NotZero(t, recorded.count(own, "/v2/image/blobs/"+b.Digest.String()))
+			taken++
+		}
+	}
+	assert.NotZero(t, taken, "blobs of the dictionary in the image")
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:right"))
+	for _, s := range recorded.requests {
+		assert.Equal(t, own, s.host)
+		assert.True(t, s.path == "/v2/" || strings.HasPrefix(s.path, "/v2/image/"), s.path)
+		if s.path != "/v2/" {
+			assert.Equal(t, want, s.authorization)
+		}
+	}
 }
