@@ -2,9 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -121,14 +126,47 @@ func TestVerifyFull(t *testing.T) {
 			refused(t, []string{"--scanners", "vuln", "--cache-dir", cacheDir(t), "--verify", "full", l.dir}, "blob sha256:", "hash to", "digest mismatch")
 		})
 	}
+	t.Run("layers' bootstraps and their digests", func(t *testing.T) {
+		// Those of two layers agree that the deleted file had another name, and so do
+		// the tables of contents: without the whole blobs that is believed, and said.
+		l := newLayout(t, "6")
+		altered := alterLayerBootstrapsAndTOCs(t, l)
+		cache := t.TempDir()
+		report, evidence := scanned(t, cache, append(slices.Clone(scanFlags), l.dir)...)
+		assert.Contains(t, secretPaths(report), "/"+altered)
+		assert.NotContains(t, secretPaths(report), "/"+testimage.DeletedSecretPath)
+		assert.Equal(t, false, evidence["verifiedToManifest"])
+		for _, n := range []int{1, 2} {
+			unverified := slices.ContainsFunc(list(evidence["unverified"]), func(u any) bool {
+				source := u.(map[string]any)
+				return source["what"] == "layer-bootstrap" && source["blob"] == l.manifest.Layers[n].Digest.String()
+			})
+			assert.True(t, unverified, "layer %d: %v", n, evidence["unverified"])
+		}
+		// What is in the cache by now does not help it.
+		refused(t, append(slices.Clone(verifyFull), "--cache-dir", cache, l.dir), "blob sha256:", "hash to", "digest mismatch")
+	})
 	t.Run("OCI layers", func(t *testing.T) {
 		registry := testregistry.Start(t)
 		oci := testimage.BuildOCI(t, testimage.Tiny(t))
 		testimage.Push(t, registry.Host()+"/test/zran:oci", oci)
 		testimage.Push(t, registry.Host()+"/test/zran:nydus", testimage.Convert(t, oci, testimage.ConvertOptions{OCIRef: true}))
-		_, evidence := scanned(t, t.TempDir(), slices.Concat(scanFlags, verifyFull, []string{registry.Host() + "/test/zran:nydus"})...)
+		proxy := testregistry.CountingProxy(t, registry.Host())
+		reference := proxy.Host() + "/test/zran:nydus"
+		_, evidence := scanned(t, t.TempDir(), slices.Concat(scanFlags, verifyFull, []string{reference})...)
 		assert.EqualValues(t, 6, evidence["blobsVerified"], "three layers, and the indexes to them")
 		assert.Equal(t, true, evidence["verifiedToManifest"])
+
+		// The last byte is of the length behind the gzip stream, by which no chunk is
+		// read: only the digest of all tells.
+		manifest, err := oci.Manifest()
+		require.NoError(t, err)
+		for _, layer := range manifest.Layers {
+			path := "/v2/test/zran/blobs/" + layer.Digest.String()
+			proxy.Intercept(alterLastByte(proxy, path, layer.Size))
+			scanned(t, t.TempDir(), slices.Concat(scanFlags, []string{reference})...)
+			refused(t, append(slices.Clone(verifyFull), reference), "the OCI layer "+layer.Digest.String(), "digest mismatch")
+		}
 	})
 	t.Run("nydusd", func(t *testing.T) {
 		refused(t, []string{"--mount", "nydusd", "--verify", "full", "./x"}, "--verify full: nydusd reads the blobs itself")
@@ -169,4 +207,45 @@ func alterLayerBootstrap(t *testing.T, l *layout) {
 	at := bytes.LastIndex(data, deleted)
 	require.Positive(t, at)
 	flip(t, name, at+len(deleted)-1)
+}
+
+// alterLayerBootstrapsAndTOCs gives that file another name in the layer that brings it
+// and in the one that deletes it, with digests that agree, and returns the name.
+func alterLayerBootstrapsAndTOCs(t *testing.T, l *layout) string {
+	t.Helper()
+	altered := testimage.DeletedSecretPath[:len(testimage.DeletedSecretPath)-1] + "w"
+	for _, n := range []int{1, 2} {
+		name := l.path(l.manifest.Layers[n].Digest)
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		testimage.AlterLayerBootstrap(t, data, func(boot []byte) {
+			deleted := []byte(filepath.Base(testimage.DeletedSecretPath))
+			at := bytes.LastIndex(boot, deleted)
+			require.Positive(t, at)
+			copy(boot[at:], filepath.Base(altered))
+		})
+		require.NoError(t, os.WriteFile(name, data, 0o644))
+	}
+	return altered
+}
+
+// alterLastByte is for a proxy: it flips a bit in the last byte of a blob, in whatever
+// range it is asked for.
+func alterLastByte(proxy *testregistry.Proxy, path string, size int64) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || r.URL.Path != path {
+			return false
+		}
+		answer := httptest.NewRecorder()
+		proxy.Forward(answer, r)
+		body := answer.Body.Bytes()
+		whole := answer.Code == http.StatusOK
+		if whole || strings.HasSuffix(answer.Header().Get("Content-Range"), fmt.Sprintf("-%d/%d", size-1, size)) {
+			body[len(body)-1] ^= 1
+		}
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(body)
+		return true
+	}
 }

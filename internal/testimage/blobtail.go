@@ -3,12 +3,14 @@ package testimage
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"testing"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -131,4 +133,49 @@ func unzstd(raw []byte) ([]byte, error) {
 	}
 	defer d.Close()
 	return io.ReadAll(d)
+}
+
+// AlterLayerBootstrap changes the bootstrap that a v6 blob carries of its layer, in place, and makes the table of contents
+// agree with it. The blob keeps its size, and only its digest is another.
+func AlterLayerBootstrap(t testing.TB, blob []byte, alter func(boot []byte)) {
+	t.Helper()
+	if err := alterLayerBootstrap(blob, alter); err != nil {
+		t.Fatalf("alter the bootstrap of a layer: %v", err)
+	}
+}
+
+func alterLayerBootstrap(blob []byte, alter func(boot []byte)) error {
+	h, data, err := trailingEntry(bytes.NewReader(blob), int64(len(blob)))
+	if err == nil && h.Name != tocName {
+		err = fmt.Errorf("it ends with %q: %w", h.Name, errNoEntry)
+	}
+	if err != nil {
+		return err
+	}
+	toc := blob[int64(len(blob))-tarHeaderSize-data.Size():][:data.Size()]
+	boot, err := tocEntry(bytes.NewReader(blob), bytes.NewReader(toc), bootstrapFile)
+	if err != nil {
+		return err
+	}
+	alter(boot)
+	record := toc[bytes.Index(toc, []byte(bootstrapFile))-8:]
+	le := binary.LittleEndian
+	// It is the last part but for the table, which finds it: its own tar header is not needed.
+	stored := blob[le.Uint64(record[56:]) : len(blob)-tarHeaderSize-len(toc)]
+	packed := boot
+	if le.Uint32(record) == tocZstd {
+		w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+		if err != nil {
+			return err
+		}
+		packed = w.EncodeAll(boot, nil)
+	}
+	if len(packed) > len(stored) {
+		return fmt.Errorf("it takes %d bytes, and there is room for %d", len(packed), len(stored))
+	}
+	copy(stored, packed)
+	le.PutUint64(record[64:], uint64(len(packed)))
+	digest := sha256.Sum256(boot)
+	copy(record[24:], digest[:])
+	return nil
 }
