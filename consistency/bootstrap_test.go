@@ -260,6 +260,34 @@ func TestWrongBlobInTable(t *testing.T) {
 	assert.NotEmpty(t, c.result.Differences)
 }
 
+// TestBlobThatHoldsTheMergedBootstrap: the flag of a blob that holds the bootstrap
+// belongs into the layers' trees alone. Of the merged one, which lies in no blob, nydusd
+// would take the blob's ID from the name of the bootstrap's file, and read nothing.
+func TestBlobThatHoldsTheMergedBootstrap(t *testing.T) {
+	for _, version := range []string{"5", "6"} {
+		t.Run("v"+version, func(t *testing.T) {
+			p := newPair(t, testimage.ConvertOptions{FSVersion: version})
+			p.alterBootstrap(func(b []byte) {
+				features := binary.LittleEndian.Uint64(b[1152+8:]) + 84 // of the first blob in the blob table
+				if version == "5" {
+					features = binary.LittleEndian.Uint64(b[72:]) + 4 // in the extended one
+				}
+				b[features] |= byte(rafs.BlobInlinedMeta)
+			})
+			images := openTarget(t, p.dir+":nydus")
+			bootstrap, err := images.Target.Bootstrap(t.Context())
+			require.NoError(t, err)
+			require.NotZero(t, bootstrap.Tree.Blobs()[0].Features&rafs.BlobInlinedMeta)
+			r, data, _ := runBlobRules(t, images)
+			require.NoError(t, r.Err)
+			require.Equal(t, []string{"bootstrap blobs[0]"}, fields(r))
+			assert.Equal(t, "the one that holds this bootstrap", r.Differences[0].Got)
+			require.NoError(t, data.Err)
+			assert.Empty(t, data.Differences, "the data is that of the blob which it names")
+		})
+	}
+}
+
 // TestMendedFaults: the link count of a directory in a layer's tree is a note, in
 // the merged tree a difference, and that of a file always is one.
 func TestMendedFaults(t *testing.T) {
