@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aquasecurity/trivy/pkg/version/app"
 	xhttp "github.com/aquasecurity/trivy/pkg/x/http"
@@ -15,6 +16,11 @@ import (
 // maxIdle connections to a host stay open: the default of two would close most
 // of those that parallel ranges use.
 const maxIdle = 16
+
+// With HTTP/2 all requests share one connection. One on which nothing comes for
+// silence is asked whether it lives, and given up if that is not answered either,
+// before the watchdog of blobs (30 s) tries again: that would be on the same connection.
+const silence = 10 * time.Second
 
 // transport is Trivy's, with --insecure, --cacert and the proxy variables, and
 // the certificates that docker and podman keep for the registry and its mirrors.
@@ -27,6 +33,7 @@ func (s *service) transport(registry string, options ...xhttp.TransportOption) (
 	var base *http.Transport
 	trivy.Build(append(options, func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = maxIdle
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence}
 		base = t
 	})...)
 	carrier, err := nydusimage.WithHostCertificates(base, append(s.mirrors(registry), registry)...)

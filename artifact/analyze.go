@@ -31,6 +31,9 @@ type item struct {
 	want   demand
 	sink   *sink
 	chunks []rafs.Chunk
+	// later is how much more is expected to be loaded once the first chunk tells
+	// what, in bytes.
+	later int64
 }
 
 // loaded chooses the chunks that analyzers are sure to read, or likely; others
@@ -52,9 +55,8 @@ func (i *item) loaded() error {
 			}
 		}
 	case i.want.head:
-		// An executable's header is at its beginning, its table of sections
-		// mostly at its end.
-		chunks = []rafs.Chunk{chunks[0], chunks[len(chunks)-1]}
+		i.later = min(i.file.inode.Size-int64(chunks[0].UncompressedSize), dataStep)
+		chunks = chunks[:1]
 	default:
 		// The secret scanner looks at the first bytes and leaves binary files.
 		chunks = chunks[:1]
@@ -97,6 +99,7 @@ func batches(items []item) ([]batch, error) {
 			open[view] = b
 		}
 		b.items = append(b.items, i)
+		b.size += i.later
 		for n := range i.chunks {
 			b.size += int64(i.chunks[n].UncompressedSize)
 		}
@@ -155,23 +158,53 @@ func (a *Artifact) analyze(ctx context.Context, items []item) (wait func() error
 }
 
 func (a *Artifact) analyzeBatch(ctx context.Context, b batch) error {
+	release, err := a.load(ctx, b)
+	defer release()
+	if err != nil {
+		return err
+	}
+	defer a.analyzing.Start()()
+	ready, more := executables(b)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.analyzeItems(ctx, ready) })
+	group.Go(func() error {
+		for _, b := range more {
+			release, err := a.load(ctx, b)
+			if err == nil {
+				err = a.analyzeItems(ctx, b.items)
+			}
+			release()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// load gets the chunks of a batch and holds them until release is called; release
+// must be called also after an error.
+func (a *Artifact) load(ctx context.Context, b batch) (release func(), err error) {
 	var chunks []rafs.Chunk
 	for _, i := range b.items {
 		chunks = append(chunks, i.chunks...)
 	}
-	release, err := b.view.Load(ctx, chunks)
-	defer release()
-	if err != nil {
+	if release, err = b.view.Load(ctx, chunks); err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return release, context.Cause(ctx)
 		}
 		a.recordLoad(b)
-		return cmp.Or(a.failures.err(), err)
+		return release, cmp.Or(a.failures.err(), err)
 	}
-	defer a.analyzing.Start()()
-	group, groupCtx := errgroup.WithContext(ctx)
-	for n := range b.items {
-		if err := a.analyzeFile(groupCtx, group, &b.items[n]); err != nil {
+	return release, nil
+}
+
+// analyzeItems runs the analyzers on files and waits for them.
+func (a *Artifact) analyzeItems(ctx context.Context, items []item) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for n := range items {
+		if err := a.analyzeFile(ctx, group, &items[n]); err != nil {
 			// A failed analyzer cancels the context, and is the real cause.
 			if first := group.Wait(); first != nil {
 				return first

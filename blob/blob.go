@@ -5,7 +5,7 @@
 // ranges of it. A [Reader] holds the sources of one image, by blob ID, and the
 // chunks that are in memory. A [TreeReader] is the view of one bootstrap on
 // it: it turns the chunks of that bootstrap's files into bytes and implements
-// [rafs.ChunkReader].
+// [rafs.ChunkLoader].
 //
 // One file's bytes: the artifact hands the chunks of all files it is about to
 // read to [TreeReader.Load]; they are sorted, merged over small gaps into

@@ -200,8 +200,10 @@ func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) {
 			require.True(t, bytes.Equal(content, again), "read again")
 		}
 		const most = 1 << 20
-		n, err := io.Copy(io.Discard, io.LimitReader(inode.Open(path, data), most))
+		file := inode.Open(path, data)
+		n, err := io.Copy(io.Discard, io.LimitReader(file, most))
 		requireReason(t, err)
+		require.NoError(t, file.Close())
 		if err == nil {
 			require.Equal(t, min(inode.Size, most), n, path)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // A TreeReader is one bootstrap's view of a [Reader]. It implements
-// [rafs.ChunkReader].
+// [rafs.ChunkLoader].
 type TreeReader struct {
 	ctx    context.Context
 	reader *Reader
@@ -94,6 +94,11 @@ func (t *TreeReader) ReadChunk(c *rafs.Chunk) ([]byte, error) {
 		}
 	}
 	return e.wait(t.ctx)
+}
+
+// LoadChunks implements [rafs.ChunkLoader].
+func (t *TreeReader) LoadChunks(chunks []rafs.Chunk) (release func(), err error) {
+	return t.Load(t.ctx, chunks)
 }
 
 // Load brings chunks into memory, fetched in few requests, and keeps them

@@ -24,9 +24,10 @@ var (
 // read. ReadAt may be called from several goroutines at once, the other
 // methods not.
 //
-// ReadAt asks the [ChunkReader] for each chunk that covers the range. Read
-// keeps the chunk in which it stops, so that reading a file in small pieces
-// asks for each chunk once.
+// ReadAt asks the [ChunkReader] for each chunk that covers the range; of a
+// [ChunkLoader] for all of them at once. Read keeps the chunk in which it stops, so
+// that reading a file in small pieces asks for each chunk once, and of a ChunkLoader
+// the more of what follows the longer it goes on. Close lets go of that.
 type File struct {
 	inode  Inode
 	name   string
@@ -39,6 +40,7 @@ type File struct {
 
 	offset int64 // of Read and Seek
 	kept   keptChunk
+	window window // of Read
 
 	entries     []fs.DirEntry // that ReadDir has not given out
 	entriesRead bool
@@ -76,6 +78,7 @@ func (f *File) Close() error {
 	if f.closed.Swap(true) {
 		return f.fail("close", fs.ErrClosed)
 	}
+	f.window.drop()
 	f.kept, f.entries = keptChunk{}, nil
 	return nil
 }
@@ -88,7 +91,7 @@ func (f *File) Read(b []byte) (int, error) {
 	if f.offset >= f.size() {
 		return 0, io.EOF
 	}
-	n, err := f.readRange(b, f.offset, &f.kept)
+	n, err := f.readRange(b, f.offset, &f.window, &f.kept)
 	f.offset += int64(n)
 	return n, err
 }
@@ -105,7 +108,9 @@ func (f *File) ReadAt(b []byte, offset int64) (int, error) {
 	if offset >= f.size() {
 		return 0, io.EOF
 	}
-	n, err := f.readRange(b, offset, nil)
+	var w window
+	defer w.drop()
+	n, err := f.readRange(b, offset, &w, nil)
 	if err == nil && n < len(b) {
 		err = io.EOF
 	}
@@ -184,9 +189,9 @@ func (f *File) fail(op string, err error) error {
 	return &fs.PathError{Op: op, Path: f.name, Err: err}
 }
 
-// readRange reads from an offset inside the file up to its end. If kept is not
-// nil, it is used and updated.
-func (f *File) readRange(b []byte, offset int64, kept *keptChunk) (int, error) {
+// readRange reads from an offset inside the file up to its end. It moves the
+// window along. If kept is not nil, it is used and updated.
+func (f *File) readRange(b []byte, offset int64, w *window, kept *keptChunk) (int, error) {
 	if f.data == nil {
 		return 0, f.fail("read", errNoData)
 	}
@@ -209,11 +214,12 @@ func (f *File) readRange(b []byte, offset int64, kept *keptChunk) (int, error) {
 			done += len(zeros)
 			continue
 		}
+		c := &chunks[number]
+		w.cover(f.data, chunks, number, at-c.FileOffset+int64(len(b)-done))
 		data, err := f.readChunk(chunks, number, kept)
 		if err != nil {
 			return done, err
 		}
-		c := &chunks[number]
 		n := copy(b[done:], data[at-c.FileOffset:])
 		done += n
 		if at+int64(n) == c.end() {

@@ -156,3 +156,48 @@ func TestFileErrors(t *testing.T) {
 		require.ErrorIs(t, call(), fs.ErrClosed, name)
 	}
 }
+
+// loader is a ChunkLoader that notes what is loaded at once, and what is let go.
+type loader struct {
+	plainBlob
+	loaded [][]int64 // chunk numbers
+	held   int
+}
+
+func (l *loader) LoadChunks(chunks []rafs.Chunk) (release func(), err error) {
+	var numbers []int64
+	for _, c := range chunks {
+		numbers = append(numbers, c.FileOffset/4096)
+	}
+	l.loaded = append(l.loaded, numbers)
+	l.held++
+	return func() { l.held-- }, errors.New("only what is read counts")
+}
+
+func TestFileReadsAhead(t *testing.T) {
+	tree := openSample(t, "tree-v6/bootstrap")
+	data := &loader{plainBlob: load(t, "tree-v6/blob")}
+	file := find(t, tree, "data/chunks").Open("data/chunks", data)
+	_, err := file.ReadAt(make([]byte, 9000), 4095)
+	require.NoError(t, err)
+	assert.Equal(t, [][]int64{{0, 1, 2, 3}}, data.loaded, "all that one read covers")
+	assert.Zero(t, data.held)
+
+	data.loaded = nil
+	for range 20_603 {
+		_, err := io.ReadFull(file, make([]byte, 1))
+		require.NoError(t, err)
+	}
+	assert.Equal(t, [][]int64{{1, 2}, {3, 4, 5}}, data.loaded, "twice as much each time")
+	_, err = file.Seek(8192, io.SeekStart)
+	require.NoError(t, err)
+	_, err = file.Read(make([]byte, 1))
+	require.NoError(t, err)
+	assert.Len(t, data.loaded, 2, "who jumps has to show first that he goes on")
+	_, err = file.Read(make([]byte, 5000))
+	require.NoError(t, err)
+	assert.Equal(t, []int64{3, 4}, data.loaded[2])
+	assert.Equal(t, 1, data.held)
+	require.NoError(t, file.Close())
+	assert.Zero(t, data.held)
+}
