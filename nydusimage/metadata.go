@@ -21,7 +21,7 @@ const (
 	// newPrefix begins the names of files that are being written.
 	newPrefix = "new-"
 	// unfinishedAge is how old such a file must be to count as left by a process that
-	// was killed: to write one takes seconds.
+	// was killed, where nothing else tells (see removeAbandoned): to write one takes seconds.
 	unfinishedAge = time.Hour
 )
 
@@ -80,10 +80,11 @@ func (m *MetadataCache) put(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), newPrefix)
+	file, release, err := createUnfinished(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
+	defer release()
 	defer os.Remove(file.Name()) // nothing is there after the rename
 	sum := sha256.Sum256(data)
 	_, err = file.Write(sum[:])
@@ -122,8 +123,12 @@ func (m *MetadataCache) prune() error {
 		if err != nil {
 			return nil // another process has removed it
 		}
-		if strings.HasPrefix(entry.Name(), newPrefix) && time.Since(info.ModTime()) > unfinishedAge {
-			_ = os.Remove(path)
+		if strings.HasPrefix(entry.Name(), newPrefix) {
+			if time.Since(info.ModTime()) > unfinishedAge {
+				_ = os.Remove(path)
+			} else {
+				removeAbandoned(path)
+			}
 			return nil
 		}
 		files = append(files, kept{path, info.Size(), info.ModTime()})

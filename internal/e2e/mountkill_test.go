@@ -39,8 +39,14 @@ func stall(t testing.TB) (reference string, asked <-chan struct{}) {
 	return proxy.Host() + "/test/tiny:v5", reads
 }
 
-// withTrivy makes a folder in which trivy finds the plugin that was built.
+// withTrivy lets trivy find the plugin that was built.
 func withTrivy(t *testing.T) {
+	t.Helper()
+	t.Setenv("XDG_DATA_HOME", pluginHome(t))
+}
+
+// pluginHome makes a folder in which trivy finds the plugin, as its XDG_DATA_HOME.
+func pluginHome(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	folder := filepath.Join(home, ".trivy", "plugins", "nydus")
@@ -49,7 +55,7 @@ func withTrivy(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "plugin.yaml"), description, 0o644))
 	require.NoError(t, os.Symlink(built(t, "trivy-nydus"), filepath.Join(folder, "trivy-nydus")))
-	t.Setenv("XDG_DATA_HOME", home)
+	return home
 }
 
 // TestNydusdLeavesNothing ends the plugin, and the trivy that runs it, at
