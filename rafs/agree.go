@@ -2,7 +2,9 @@ package rafs
 
 import (
 	"bytes"
+	"cmp"
 	"math/bits"
+	"slices"
 )
 
 // Some things are stored twice in a bootstrap, or are said of one thing by two
@@ -76,6 +78,79 @@ func (f *v5) chunkRecords(n v5Inode) ([]byte, error) {
 	}
 	return f.metadata.at("chunk list", at, n.childCount()*chunkRecordSize)
 }
+
+// agreeChunks compares the records of chunks with each other. nydusd notes by a
+// chunk's number that it has been fetched, and keeps it in a file, at its place in
+// the decompressed blob. Unless it validates digests, which is not its default, it
+// then gives what lies at that place for every chunk with that number. So of two
+// chunks with one number or one place, each could be shown for the other.
+func (f *v5) agreeChunks(reached bitSet, all bool) error {
+	if f.agreed.Load() {
+		return nil
+	}
+	records := f.recordsOf(reached)
+	blob := func(at uint64) uint32 { return le.Uint32(f.metadata[at+32:]) }
+	index := func(at uint64) uint32 { return le.Uint32(f.metadata[at+72:]) }
+	place := func(at uint64) uint64 { return le.Uint64(f.metadata[at+56:]) }
+	record := func(at uint64) []byte { return f.metadata[at:][:chunkRecordSize] }
+
+	slices.SortFunc(records, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(blob(a), blob(b)), cmp.Compare(index(a), index(b)))
+	})
+	for k := 1; k < len(records); k++ {
+		a, b := records[k-1], records[k]
+		// Without a number of chunks nydusd goes by digests.
+		numbered := int(blob(a)) < len(f.blobTable) && f.blobTable[blob(a)].ChunkCount > 0
+		if numbered && blob(a) == blob(b) && index(a) == index(b) && !sameChunk(record(a), record(b)) {
+			return corruptf("two chunks have number %d of blob %d: a container could read either", index(a), blob(a))
+		}
+	}
+	slices.SortFunc(records, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(blob(a), blob(b)), cmp.Compare(place(a), place(b)))
+	})
+	for k := 1; k < len(records); k++ {
+		a, b := decodeChunk(record(records[k-1])), decodeChunk(record(records[k]))
+		// Of chunks that share a place all do, so that the one before is enough.
+		if a.Blob != b.Blob || b.UncompressedOffset-a.UncompressedOffset >= uint64(a.UncompressedSize) {
+			continue
+		}
+		if a.UncompressedOffset != b.UncompressedOffset || a.UncompressedSize != b.UncompressedSize || a.Digest != b.Digest {
+			return corruptf("chunks %d and %d of blob %d share bytes of the decompressed blob, at %d: a container could read either",
+				a.Index, b.Index, a.Blob, b.UncompressedOffset)
+		}
+	}
+	if all {
+		f.agreed.Store(true)
+	}
+	return nil
+}
+
+// recordsOf returns the offsets of the chunk records of regular files. Lists that are
+// not inside the bootstrap are for others to report.
+func (f *v5) recordsOf(reached bitSet) (records []uint64) {
+	for node := range f.nodes() {
+		if !reached.has(node) {
+			continue
+		}
+		n, err := f.find(node)
+		if err != nil || n.mode()&modeType != modeRegular {
+			continue
+		}
+		at, err := f.chunksAt(n)
+		if err != nil {
+			continue
+		}
+		list, err := f.chunkRecords(n)
+		for k := 0; err == nil && k < len(list); k += chunkRecordSize {
+			records = append(records, at+uint64(k))
+		}
+	}
+	return records
+}
+
+// agreeChunks has nothing to do in v6: there is one table of chunks, and blob.meta
+// says where they lie.
+func (f *v6) agreeChunks(bitSet, bool) error { return nil }
 
 // agree compares the device table, by which Linux finds blobs, with the blob table,
 // by which nydusd does.

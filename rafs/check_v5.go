@@ -155,6 +155,9 @@ func (f *v5Check) inode(path string, i Inode) {
 		return // it has been found before
 	}
 	f.checkNumber(path, i)
+	if at := n.nameAt - v5InodeSize; at <= v5SuperSize { // nydusd takes none that begins where the superblock ends
+		f.c.problem(path, "inode", fmt.Sprintf("behind %d", v5SuperSize), fmt.Sprintf("at %d", at))
+	}
 	flags := le.Uint64(n.record[80:])
 	if flags&^v5InodeFlags != 0 {
 		f.c.problem(path, "inode flags", "known ones", fmt.Sprintf("%#x", flags))

@@ -199,6 +199,54 @@ func TestCraftedViews(t *testing.T) {
 		refuses(t, other(9), "outside the inode table")
 		refuses(t, other(0), "outside the inode table")
 	})
+	t.Run("chunks", func(t *testing.T) {
+		blobs := []testimage.CraftedBlob{{ID: "b0", Chunks: 2, Stored: 100, Size: 100}, {ID: "b1", Chunks: 2, Stored: 100, Size: 100}, {ID: "old"}}
+		one := testimage.CraftedChunk{Offset: 20, Stored: 10, Size: 10, Place: 20, Digest: [32]byte{1}}
+		with := func(change func(c *testimage.CraftedChunk)) []byte {
+			other := one
+			change(&other)
+			return testimage.CraftV5([]testimage.CraftedFile{{Path: "a", Size: 10, Chunks: []testimage.CraftedChunk{one}},
+				{Path: "d/b", Size: uint64(other.FileOffset) + 10, Hole: other.FileOffset > 0, Chunks: []testimage.CraftedChunk{other}}}, blobs, nil)
+		}
+		for name, change := range map[string]func(c *testimage.CraftedChunk){
+			"the same":                        func(*testimage.CraftedChunk) {},
+			"the same, elsewhere in its file": func(c *testimage.CraftedChunk) { c.FileOffset = 7 },
+			"the same content":                func(c *testimage.CraftedChunk) { c.Index, c.Offset = 1, 50 },
+			"another blob's":                  func(c *testimage.CraftedChunk) { c.Blob, c.Digest = 1, [32]byte{2} },
+			"its neighbours":                  func(c *testimage.CraftedChunk) { c.Index, c.Offset, c.Place, c.Digest = 1, 50, 30, [32]byte{2} },
+			"before":                          func(c *testimage.CraftedChunk) { c.Index, c.Offset, c.Place, c.Digest = 1, 50, 10, [32]byte{2} },
+		} {
+			require.NoError(t, readAll(with(change)), name)
+		}
+		for name, change := range map[string]func(c *testimage.CraftedChunk){
+			"place":   func(c *testimage.CraftedChunk) { c.Place = 50 },
+			"stored":  func(c *testimage.CraftedChunk) { c.Offset = 50 },
+			"digest":  func(c *testimage.CraftedChunk) { c.Digest[31] = 1 },
+			"flags":   func(c *testimage.CraftedChunk) { c.Flags = 1 },
+			"content": func(c *testimage.CraftedChunk) { c.Offset, c.Place, c.Digest = 50, 50, [32]byte{2} },
+		} {
+			t.Run(name, func(t *testing.T) {
+				refuses(t, with(change), "two chunks have number 0 of blob 0: a container could read either")
+				require.NotEmpty(t, problemsOf(with(change)), "check finds it as well")
+			})
+		}
+		for name, change := range map[string]func(c *testimage.CraftedChunk){
+			"another content":    func(c *testimage.CraftedChunk) { c.Digest[31] = 1 },
+			"the last byte":      func(c *testimage.CraftedChunk) { c.Place += 9 },
+			"the first byte":     func(c *testimage.CraftedChunk) { c.Place -= 9 },
+			"a part of the same": func(c *testimage.CraftedChunk) { c.Place++ },
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := with(func(c *testimage.CraftedChunk) { c.Index, c.Offset = 1, 50; change(c) })
+				refuses(t, b, "share bytes of the decompressed blob")
+				require.NotEmpty(t, problemsOf(b), "check finds it as well")
+			})
+		}
+		t.Run("of a blob that does not number them", func(t *testing.T) {
+			one.Blob = 2
+			require.NoError(t, readAll(with(func(c *testimage.CraftedChunk) { c.Place, c.Digest = 50, [32]byte{2} })), "nydusd goes by digests")
+		})
+	})
 	for name, c := range map[string]struct {
 		change func(b []byte)
 		says   string

@@ -46,6 +46,9 @@ type format interface {
 	agree() error
 	// agreeInode is agree for what belongs to one inode.
 	agreeInode(node uint64) error
+	// agreeChunks is agree for the chunks of inodes; all says that no other inode is
+	// in the tree.
+	agreeChunks(reached bitSet, all bool) error
 
 	// check returns what checks this version's parts; see Tree.Check.
 	check(c *checker) formatCheck

@@ -1,5 +1,7 @@
 package rafs
 
+import "sync/atomic"
+
 // RAFS v5 (rafs/src/metadata/layout/v5.rs of the Nydus project): an 8 KiB
 // superblock, a table of inode places, and inodes with name, target, extended
 // attributes and chunks behind each.
@@ -32,6 +34,8 @@ type v5 struct {
 	super      Superblock
 	blobTable  []Blob
 	inodeTable []byte // uint32 for each node: the inode's offset, divided by 8
+
+	agreed atomic.Bool // agreeChunks found nothing in the whole tree
 }
 
 func openV5(m metadata) (format, error) {

@@ -15,13 +15,14 @@ import (
 //
 // Walk ends on any input: a directory that is reached twice, or inodes that
 // together claim more bytes than the bootstrap has, are [ErrCorrupt]. So is what
-// runtimes would read in different ways (see agree.go). A path of more than 8192
+// runtimes would read in different ways (see agree.go), which is known at the end of
+// a walk for chunks of v5. A path of more than 8192
 // bytes is [ErrUnsupported], and more names than the tree may have, or longer ones,
 // are a [*LimitError].
 func (t *Tree) Walk(fn func(path string, i Inode) error) error {
 	w := walker{
 		tree:    t,
-		seen:    make([]uint64, t.format.nodes()/64+1),
+		seen:    make(bitSet, t.format.nodes()/64+1),
 		unspent: t.size,
 		names:   t.names,
 		paths:   t.names * namePath,
@@ -30,10 +31,16 @@ func (t *Tree) Walk(fn func(path string, i Inode) error) error {
 	if err == nil {
 		err = w.walk(fn)
 	}
-	if err == fs.SkipAll {
+	switch {
+	case err == fs.SkipAll:
 		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	if err := t.format.agreeChunks(w.seen, !w.skipped); err != nil {
+		return fmt.Errorf("walk: %w", err)
+	}
+	return nil
 }
 
 // A walker is the state of one Walk. It keeps its own stack: a hostile tree's
@@ -42,10 +49,11 @@ type walker struct {
 	tree    *Tree
 	path    []byte
 	stack   []level
-	seen    []uint64 // a bit for each node
-	unspent uint64   // bytes of the bootstrap that no inode has claimed yet
-	names   int64    // how many more there may be
-	paths   int64    // how many bytes they may have
+	seen    bitSet // nodes
+	skipped bool   // a part of the tree was
+	unspent uint64 // bytes of the bootstrap that no inode has claimed yet
+	names   int64  // how many more there may be
+	paths   int64  // how many bytes they may have
 }
 
 // A level is a directory whose children are being walked.
@@ -56,7 +64,8 @@ type level struct {
 
 func (w *walker) walk(fn func(path string, i Inode) error) error {
 	if err := w.visit(".", w.tree.root, fn); err != nil {
-		if err == fs.SkipDir {
+		w.skipped = err == fs.SkipDir
+		if w.skipped {
 			return nil
 		}
 		return err
@@ -86,6 +95,7 @@ func (w *walker) walk(fn func(path string, i Inode) error) error {
 			return fmt.Errorf("walk %q: %w", path, err)
 		}
 		err = w.visit(path, inode, fn)
+		w.skipped = w.skipped || err == fs.SkipDir
 		switch {
 		case err == fs.SkipDir && inode.IsDir():
 		case err == fs.SkipDir:
@@ -136,14 +146,13 @@ func (w *walker) count(path string) error {
 // time that i is met. Inodes that share their parts would let a small
 // bootstrap stand for any number of names, chunks and attributes.
 func (w *walker) claim(i Inode) error {
-	word, bit := i.node/64, uint64(1)<<(i.node%64)
-	if w.seen[word]&bit != 0 {
+	if w.seen.has(i.node) {
 		if i.IsDir() {
 			return corruptf("directory inode %d is reached twice", i.Number)
 		}
 		return nil
 	}
-	w.seen[word] |= bit
+	w.seen.add(i.node)
 	if err := w.tree.format.agreeInode(i.node); err != nil {
 		return err
 	}

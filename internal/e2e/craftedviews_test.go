@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -133,6 +134,26 @@ func TestCraftedNumber(t *testing.T) {
 		binary.LittleEndian.PutUint32(record[88:], 2)
 	}}
 	refusedByAll(t, craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{picture, env}}), "has the number of inode", "a container would read that")
+}
+
+// TestCraftedChunkNumbers: nydusd keeps chunks by number and place. Where a clean
+// file's chunk has those of another chunk, a container can be shown that one
+// (TestChunkViews in rafs is where it is).
+func TestCraftedChunkNumbers(t *testing.T) {
+	t.Parallel()
+	secret := secretText("a.png")
+	clean := bytes.Repeat([]byte("#"), len(secret.Data))
+	image := func(change func(c *testimage.CraftedChunk)) string {
+		// Chunks 0 and 1 are those of a.png and b.png.
+		chunk := testimage.CraftedChunk{Index: 0, Stored: uint32(len(clean)), Size: uint32(len(clean)), Place: 2 << 24, Digest: sha256.Sum256(clean)}
+		change(&chunk)
+		return craftedLayout(t, testimage.Crafted{Raw: clean, Merged: []testimage.CraftedFile{
+			secret, testimage.CraftedText("b.png", "b"), testimage.CraftedText("c.png", "c"),
+			{Path: "srv/.env", Size: uint64(len(clean)), Chunks: []testimage.CraftedChunk{chunk}},
+		}})
+	}
+	refusedByAll(t, image(func(*testimage.CraftedChunk) {}), "two chunks have number 0 of blob 0", "a container could read either")
+	refusedByAll(t, image(func(c *testimage.CraftedChunk) { c.Index, c.Place = 9, 0 }), "share bytes of the decompressed blob", "a container could read either")
 }
 
 // TestCraftedArchive: the runtime unpacks the whole bootstrap layer, and takes what

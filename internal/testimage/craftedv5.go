@@ -75,7 +75,7 @@ type CraftedBlob struct {
 // CraftV5 makes a bootstrap of RAFS v5. Chunks lists the chunk of each Data, in the order of the files.
 func CraftV5(files []CraftedFile, blobs []CraftedBlob, chunks func(f *CraftedFile) []CraftedChunk) []byte {
 	nodes := craftedTree(files)
-	b := make([]byte, 8192)
+	b := make([]byte, 8192+8) // nydusd takes no inode that begins where the superblock ends
 	le := binary.LittleEndian
 	var table []byte
 	for i, n := range nodes {
