@@ -16,7 +16,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 4
+	version = 5
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -107,15 +107,18 @@ func digestFiles(files []wantedFile) (string, error) {
 		}
 		put(uint64(len(chunks)))
 		for n := range chunks {
-			put(uint64(chunks[n].FileOffset))
-			h.Write(chunks[n].Digest[:])
-			// Where there is no digest, the place in the blob says what the chunk is.
-			put(chunks[n].CompressedOffset)
-			if !chunks[n].HasDigest {
-				_, _ = io.WriteString(h, f.view.BlobID(chunks[n].Blob))
-				put(uint64(chunks[n].Index))
-				put(chunks[n].UncompressedOffset)
-			}
+			c := &chunks[n]
+			put(uint64(c.FileOffset))
+			h.Write(c.Digest[:])
+			// A digest is what an image says of a chunk: that it is true of another chunk
+			// was not seen. So all counts by which the chunk is found and decoded.
+			_, _ = io.WriteString(h, f.view.BlobID(c.Blob))
+			put(uint64(c.Index))
+			put(uint64(c.Flags))
+			put(c.CompressedOffset)
+			put(uint64(c.CompressedSize))
+			put(c.UncompressedOffset)
+			put(uint64(c.UncompressedSize))
 		}
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil

@@ -290,6 +290,33 @@ func TestCraftedOtherPlace(t *testing.T) {
 	assert.Equal(t, []string{"/srv/gone.env"}, secretPaths(scanCrafted(t, honest, cache...)))
 }
 
+// TestCraftedOtherChunks: what was found in a file of one image is not taken for that
+// of another image whose chunks have the same digests and lie elsewhere: there, data
+// and digests differ, which only reading shows.
+func TestCraftedOtherChunks(t *testing.T) {
+	t.Parallel()
+	head, secret := testimage.CraftedText("head.png", "# settings\n"), secretText("srv/.env").Data
+	clean := testimage.CraftedFile{Path: "clean.png", Data: bytes.Repeat([]byte("#"), len(secret))}
+	image := func(second testimage.CraftedChunk) string {
+		begin := testimage.CraftedChunk{Blob: 2, Stored: uint32(len(head.Data)), Size: uint32(len(head.Data)), Digest: sha256.Sum256(head.Data)}
+		second.Stored, second.Size, second.Digest = uint32(len(secret)), uint32(len(secret)), sha256.Sum256(clean.Data)
+		second.FileOffset = uint64(len(head.Data))
+		return craftedLayout(t, testimage.Crafted{
+			Layers: [][]testimage.CraftedFile{nil, nil, nil}, Raw: secret, Layer: map[string]int{clean.Path: 1, head.Path: 2},
+			Merged: []testimage.CraftedFile{head, clean, {Path: "srv/.env", Hole: true, Size: second.FileOffset + uint64(len(secret)),
+				Chunks: []testimage.CraftedChunk{begin, second}}},
+		})
+	}
+	honest, evil := image(testimage.CraftedChunk{Blob: 1}), image(testimage.CraftedChunk{Blob: 0})
+	cache := []string{"--cache-dir", cacheDir(t)}
+	for _, when := range []string{"before", "after"} {
+		args, output := scanArguments(t, evil, cache...)
+		refusedCrafted(t, []string{"srv/.env", "digest"}, args...)
+		assert.NoFileExists(t, output, "%s the honest image", when)
+		assert.Empty(t, secretPaths(scanCrafted(t, honest, cache...)))
+	}
+}
+
 // TestCraftedOtherImage: what an image's package databases say of a layer is not
 // taken for another image with that layer.
 func TestCraftedOtherImage(t *testing.T) {
