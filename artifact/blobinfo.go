@@ -21,6 +21,11 @@ type slicesinks struct {
 
 func (a *Artifact) newSliceSinks(w *work) (_ *slicesinks, err error) {
 	s := &slicesinks{hidden: make(map[visibility]*sink)}
+	defer func() {
+		if err != nil {
+			s.cleanup()
+		}
+	}()
 	if s.shown, err = a.newSink(slices.Concat(w.disabled(shown, a.desk), packageDatabases)); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 
 	bberrors "go.etcd.io/bbolt/errors"
@@ -29,10 +30,16 @@ func OpenCache(option cache.Options) (_ cache.Cache, close func(), err error) {
 	return c, close, nil
 }
 
+// cacheFile is where Trivy's filesystem cache lies in the cache folder.
+const cacheFile = "fanal/fanal.db"
+
 // A sharedCache is Trivy's filesystem cache, opened for each use.
 type sharedCache struct {
 	dir string
 	mu  sync.Mutex // the lock does not hold within one process
+	// failed is why it could not be opened. Trivy may leave the file locked then, for
+	// which another use would wait in vain.
+	failed error
 }
 
 var _ cache.Cache = (*sharedCache)(nil)
@@ -40,13 +47,23 @@ var _ cache.Cache = (*sharedCache)(nil)
 func (s *sharedCache) use(ctx context.Context, do func(cache.FSCache) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	file := filepath.Join(s.dir, cacheFile)
 	for {
+		emptyUnfinished(file)
 		c, err := cache.NewFSCache(s.dir)
 		if errors.Is(err, bberrors.ErrTimeout) && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("open the scan cache in %s: %w", s.dir, err)
+			emptyUnfinished(file) // or Trivy itself could not use it
+			err = fmt.Errorf("open the scan cache in %s: %w", s.dir, err)
+			if !errors.Is(err, bberrors.ErrTimeout) {
+				s.failed = err
+			}
+			return err
 		}
 		return errors.Join(do(c), c.Close())
 	}

@@ -87,10 +87,11 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 		}
 	}()
 	for _, w := range works {
-		var err error
-		if sinks[w], err = a.newSliceSinks(w); err != nil {
+		s, err := a.newSliceSinks(w)
+		if err != nil {
 			return nil, err
 		}
+		sinks[w] = s
 	}
 	if err := a.readFiles(ctx, works, sinks); err != nil {
 		return nil, a.cause(err)

@@ -113,19 +113,11 @@ func TestNoRoom(t *testing.T) {
 		assert.Contains(t, r.stderr, "no space left on device")
 	})
 	t.Run("cache on a full disk", func(t *testing.T) {
-		cache := t.TempDir()
-		if err := unix.Mount("tmpfs", cache, "tmpfs", 0, "size=16k"); err != nil {
-			t.Skipf("mount a small disk: %v", err)
-		}
-		t.Cleanup(func() { assert.NoError(t, unix.Unmount(cache, unix.MNT_DETACH)) })
+		cache := smallDisk(t, 0, "size=16k")
 		refusedButCached(t, []string{"--cache-dir", cache, l.dir}, "open the scan cache", "hint: make room")
 	})
 	t.Run("cache that is read-only", func(t *testing.T) {
-		cache := t.TempDir()
-		if err := unix.Mount("tmpfs", cache, "tmpfs", unix.MS_RDONLY, ""); err != nil {
-			t.Skipf("mount a read-only disk: %v", err)
-		}
-		t.Cleanup(func() { assert.NoError(t, unix.Unmount(cache, unix.MNT_DETACH)) })
+		cache := smallDisk(t, unix.MS_RDONLY, "")
 		refusedButCached(t, []string{"--cache-dir", cache, l.dir}, "open the scan cache", "read-only file system", "hint: choose a folder that can be written to")
 	})
 }
