@@ -169,8 +169,11 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if err := a.checkSize(r.Compressed, r.Uncompressed); err != nil {
 		return r, err
 	}
-	for _, s := range cut.slices {
-		w := &work{slice: s, base: a.layers[s.layer].base}
+	version := a.mount.Merged.Superblock().Version
+	for i := range cut.slices {
+		s := &cut.slices[i]
+		w := &work{slice: *s, base: a.layers[s.layer].base}
+		s.files = nil // most of them nobody wants
 		a.chooseFiles(w)
 		a.works = append(a.works, w)
 	}
@@ -197,7 +200,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
 		return r, err
 	}
-	a.fillEvidence(ctx, cut.notes, missing)
+	a.fillEvidence(ctx, version, cut.notes, missing)
 	r.Evidence = a.evidence
 	return r, nil
 }

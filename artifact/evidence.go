@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // Evidence says what a scan read and what it was verified against. It is the
@@ -68,12 +69,12 @@ type SliceEvidence struct {
 // Evidence returns what the scan read. It is complete after Inspect.
 func (a *Artifact) Evidence() Evidence { return a.evidence }
 
-func (a *Artifact) fillEvidence(ctx context.Context, notes, missing []string) {
+func (a *Artifact) fillEvidence(ctx context.Context, version rafs.Version, notes, missing []string) {
 	fresh := make(map[string]bool, len(missing))
 	for _, key := range missing {
 		fresh[key] = true
 	}
-	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(a.mount.Merged.Superblock().Version), FilesRead: int(a.read.Load())}
+	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(version), FilesRead: int(a.read.Load())}
 	for _, w := range a.works {
 		s := SliceEvidence{
 			Blob:           a.layers[w.layer].digest,

@@ -9,6 +9,8 @@ import (
 	"github.com/aquasecurity/trivy/pkg/cache"
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // A work is a slice on its way to a result.
@@ -102,6 +104,7 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 	if err := a.complete(); err != nil {
 		return nil, err
 	}
+	a.forget()
 	infos := make([]ftypes.BlobInfo, len(works))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(max(a.option.Parallel, 1))
@@ -159,6 +162,18 @@ func (a *Artifact) readFiles(ctx context.Context, works []*work, sinks map[*work
 	})
 	group.Go(a.analyze(ctx, others))
 	return group.Wait()
+}
+
+// forget lets go of the image: analyzers that read files together have copies, and
+// some take much memory.
+func (a *Artifact) forget() {
+	a.mount.Forget()
+	for _, w := range a.works {
+		for n := range w.files {
+			f := &w.files[n].file
+			f.inode, f.view = rafs.Inode{}, nil
+		}
+	}
 }
 
 // cause prefers the reads that failed to the error that an analyzer made of

@@ -122,6 +122,26 @@ func (r *Reader) SetMeta(id string, m *Meta) {
 	r.metas[id] = m
 }
 
+// Forget lets go of what is in memory only because it may be wanted again.
+func (r *Reader) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.evict(0)
+	clear(r.spares)
+	r.spareBytes = 0
+}
+
+// evict removes those that were not used for longest until no more than kept bytes
+// are idle. r.mu must be held.
+func (r *Reader) evict(kept int64) {
+	for r.idleBytes > kept {
+		oldest := r.idle.Remove(r.idle.Front()).(*entry)
+		oldest.node = nil
+		r.idleBytes -= int64(oldest.size)
+		delete(r.entries, oldest.key)
+	}
+}
+
 func (r *Reader) meta(id string) *Meta {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,12 +187,7 @@ func (r *Reader) unpin(e *entry) {
 	}
 	e.node = r.idle.PushBack(e)
 	r.idleBytes += int64(e.size)
-	for r.idleBytes > r.kept {
-		oldest := r.idle.Remove(r.idle.Front()).(*entry)
-		oldest.node = nil
-		r.idleBytes -= int64(oldest.size)
-		delete(r.entries, oldest.key)
-	}
+	r.evict(r.kept)
 }
 
 // fetch brings fresh entries of one blob into memory. The error is that of the

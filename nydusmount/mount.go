@@ -127,6 +127,14 @@ func (m *Mount) Traffic(ctx context.Context) (requests, bytes int64) {
 	return m.daemon.Traffic(ctx)
 }
 
+// Forget lets go of the trees, and of the data in memory, once all has been read.
+func (m *Mount) Forget() {
+	m.Merged, m.Layers = nil, nil
+	if m.reader != nil {
+		m.reader.Forget()
+	}
+}
+
 // Close ends the mount, and with it the reads of its files.
 func (m *Mount) Close() error {
 	if m.daemon == nil {
