@@ -2,7 +2,6 @@ package nydusmount
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"math"
 	"slices"
@@ -204,15 +203,13 @@ func dataSources(image *nydusimage.Image, tails []*Tail) (map[string]blob.Source
 			continue
 		}
 		layer, table := &image.Layers[i], tail.Table
-		separate := table != nil && table.Features&rafs.BlobSeparate != 0
-		var err error
+		err := contradiction(table, layer)
 		switch {
-		case separate && layer.Refers():
-			sources[layer.BlobID()], err = referredData(image, layer, table)
-		case table != nil && separate != layer.Refers():
-			err = fmt.Errorf("manifest and bootstrap contradict each other in whether its data lies in an OCI layer: %w", nydusimage.ErrInvalid)
+		case err != nil:
 		case !layer.Refers():
 			sources[layer.BlobID()] = layer.Source
+		case table != nil:
+			sources[layer.BlobID()], err = referredData(image, layer, table)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(image.Layers), layer.Digest, err)
@@ -223,9 +220,6 @@ func dataSources(image *nydusimage.Image, tails []*Tail) (map[string]blob.Source
 
 // referredData returns the OCI layer that holds a layer's data.
 func referredData(image *nydusimage.Image, layer *nydusimage.Layer, table *rafs.Blob) (blob.Source, error) {
-	if table.MetaDigest != [32]byte{} && hex.EncodeToString(table.MetaDigest[:]) != layer.Digest.Hex {
-		return nil, fmt.Errorf("the bootstrap takes its blob.meta from blob %x: %w", table.MetaDigest, nydusimage.ErrInvalid)
-	}
 	if table.CompressedSize > math.MaxInt64 {
 		return nil, fmt.Errorf("its data %s has %d bytes: %w", layer.Ref, table.CompressedSize, rafs.ErrCorrupt)
 	}

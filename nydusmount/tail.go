@@ -81,6 +81,9 @@ func ReadTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 
 // readTail is ReadTail with the cache of tails, nil for one that is read anyway.
 func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.Layer, b *rafs.Blob, digests bool, budget *rafs.Budget, kept *nydusimage.MetadataCache) (*Tail, error) {
+	if err := contradiction(b, layer); err != nil {
+		return nil, err
+	}
 	r := tailReader{layer: layer, names: image.Limits().Names, digests: digests, budget: budget}
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
@@ -128,6 +131,21 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	parsed.fetched = parsed.size()
 	_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
 	return parsed, nil
+}
+
+// contradiction returns an error where what a bootstrap says of a blob, in b, and what
+// the manifest says of the layer contradict each other in where the data lies and
+// where its blob.meta: nydusd goes by the bootstrap. b may be nil.
+func contradiction(b *rafs.Blob, layer *nydusimage.Layer) error {
+	switch {
+	case b == nil:
+		return nil
+	case (b.Features&rafs.BlobSeparate != 0) != layer.Refers():
+		return fmt.Errorf("manifest and bootstrap contradict each other in whether its data lies in an OCI layer: %w", nydusimage.ErrInvalid)
+	case layer.Refers() && b.MetaDigest != [32]byte{} && hex.EncodeToString(b.MetaDigest[:]) != layer.Digest.Hex:
+		return fmt.Errorf("the bootstrap takes its blob.meta from blob %x: %w", b.MetaDigest, nydusimage.ErrInvalid)
+	}
+	return nil
 }
 
 // damaged says whether a tail of so many bytes shows that it is not as a builder

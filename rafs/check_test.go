@@ -118,6 +118,8 @@ func TestCheckV6(t *testing.T) {
 		{": blob table entry 0", plain(func(b []byte) { b[blobTable+96+5] = 0xff })},
 		{": blob table entry 0", plain(func(b []byte) { b[blobTable+88+5] = 0xff })},
 		{": blob table entry 0", plain(func(b []byte) { le.PutUint64(b[blobTable+96:], 4096) })},
+		{": blob table entry 0", plain(func(b []byte) { b[blobTable+87] |= 0x80 })},
+		{": blob table entry 0", plain(func(b []byte) { b[blobTable+84] |= byte(rafs.BlobSeparate) })},
 		{": chunk table", plain(func(b []byte) {
 			le.PutUint64(b[1152+24:], le.Uint64(b[1152+24:])+80)
 			le.PutUint64(b[1152+32:], le.Uint64(b[1152+32:])-80)

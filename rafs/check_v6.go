@@ -185,6 +185,12 @@ func (f *v6Check) checkBlobs() {
 			f.c.problem("", field, "a blob of its own", fmt.Sprintf("that of entry %d", other))
 		}
 		ids[b.ID] = i
+		if b.Features&blobInternal != 0 {
+			f.c.problem("", field, "features that are stored", fmt.Sprintf("features %#x", uint32(b.Features)))
+		}
+		if b.Features&BlobSeparate != 0 && b.Features&BlobInlinedMeta == 0 && b.Cipher == CipherNone && b.MetaDigest == [32]byte{} {
+			f.c.problem("", field, "the digest of the blob that holds its blob.meta", "none")
+		}
 		if b.CompressedSize > v6MaxCompressed {
 			f.c.problem("", field, fmt.Sprintf("up to %d bytes compressed", v6MaxCompressed), b.CompressedSize)
 		}

@@ -37,6 +37,9 @@ func checkChunkSize(size uint32) error {
 // released format defines.
 const blobUnknown BlobFeatures = 0xf000
 
+// blobInternal is a bit that nydusd sets for itself. It refuses a v6 blob that has it.
+const blobInternal BlobFeatures = 0x8000_0000
+
 // checkBlobID rejects an ID that is no object name. IDs become parts of URLs
 // and of file names, so this is where "../x" must stop.
 func checkBlobID(id []byte) error {
