@@ -196,6 +196,10 @@ func (f *v5Check) checkNumber(path string, i Inode) {
 	case first.Mode != i.Mode || first.UID != i.UID || first.GID != i.GID || first.Size != i.Size ||
 		first.MTime != i.MTime || first.MTimeNsec != i.MTimeNsec || first.Rdev != i.Rdev || first.Links != i.Links:
 		f.c.problem(path, "hard link", "the same as its first name", "another in mode, owner, size, time, device number or links")
+	default:
+		if err := f.agreeInode(i.node); err != nil {
+			f.c.problem(path, "hard link", "the same as its first name", err.Error())
+		}
 	}
 }
 
