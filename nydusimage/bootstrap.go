@@ -174,23 +174,42 @@ func unpackBootstrapLayer(archive io.Reader, allowed int64) (*Bootstrap, error) 
 			return nil, over
 		}
 		left -= header.Size
-		var content bytes.Buffer
-		if _, err := io.Copy(&content, files); err != nil {
+		content, err := readEntry(files, header.Size)
+		if err != nil {
 			return nil, unpackError(err)
 		}
 		switch {
 		case isMeta:
-			b.Metas[id] = content.Bytes()
+			b.Metas[id] = content
 		case isBootstrap:
-			b.File = append([]byte{}, content.Bytes()...) // there, though it may be empty
+			b.File = content
 		default:
-			b.Backend = append([]byte{}, content.Bytes()...)
+			b.Backend = content
 		}
 	}
 	if b.File == nil {
 		return nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
 	}
 	return b, nil
+}
+
+// readEntry reads an entry of an archive, whole, into memory for which there were
+// bytes: an archive of a kilobyte can claim any size. The result is not nil.
+func readEntry(r io.Reader, size int64) ([]byte, error) {
+	const first = 1 << 20
+	content := make([]byte, min(size, first))
+	for read := 0; ; {
+		n, err := io.ReadFull(r, content[read:])
+		if err != nil {
+			return nil, err
+		}
+		if read += n; int64(read) == size {
+			return content, nil
+		}
+		larger := make([]byte, min(size, 4*int64(read)))
+		copy(larger, content)
+		content = larger
+	}
 }
 
 func errUnpacked(allowed int64) error {
