@@ -14,6 +14,7 @@ import (
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -179,6 +180,8 @@ func TestMetasCompared(t *testing.T) {
 			require.NoError(t, r.Err)
 			require.NotEmpty(t, r.Differences)
 			assert.Empty(t, data.Differences, "the blob is as it was")
+			_, err := nydusmount.Native(t.Context(), openTarget(t, p.dir+":nydus").Target)
+			assert.ErrorIs(t, err, rafs.ErrCorrupt, "a scan refuses it, too")
 			var named []string
 			for _, d := range r.Differences {
 				assert.NotEqual(t, d.Want, d.Got)
