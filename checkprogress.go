@@ -43,14 +43,14 @@ func (c *checker) watch(images consistency.Images) *checkMeter {
 				return
 			case <-ticker.C:
 				// The tails of blobs are not in the estimate.
-				m.bar.SetCurrent(min(total, c.source.traffic.Bytes()+c.target.traffic.Bytes()))
+				m.bar.SetWidth(line.width()).SetCurrent(min(total, c.source.traffic.Bytes()+c.target.traffic.Bytes()))
 			}
 		}
 	})
 	return m
 }
 
-// stop ends the line.
+// stop takes the bar away.
 func (m *checkMeter) stop() {
 	if m != nil {
 		close(m.end)

@@ -146,6 +146,7 @@ func (s scanned) Inspect(ctx context.Context) (fartifact.Reference, error) {
 		ctx = s.service.guard(ctx, r.Context().RegistryStr())
 	}
 	reference, err := s.Artifact.Inspect(ctx)
+	s.service.meter.stop() // what follows reads nothing of the image
 	if err != nil {
 		return reference, ourError{err}
 	}

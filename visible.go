@@ -23,7 +23,7 @@ func (l visibleLog) Handle(ctx context.Context, r slog.Record) error {
 		clean.AddAttrs(visibleAttr(a))
 		return true
 	})
-	return l.Handler.Handle(ctx, clean)
+	return line.beside(func() error { return l.Handler.Handle(ctx, clean) })
 }
 
 // WithAttrs implements [slog.Handler].

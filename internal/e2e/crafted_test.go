@@ -222,12 +222,15 @@ func TestCraftedHistory(t *testing.T) {
 	assert.Contains(t, r.stderr, "by its history, all files of the image would be those of a base image")
 }
 
-// TestCraftedNames shows names with what a terminal would obey.
-func TestCraftedNames(t *testing.T) {
-	t.Parallel()
-	names := []string{"esc\x1b[31mred\x1b]0;title\x07", "new\nline", "bidi\u202egnp.exe", "latin\xe9", "back\\slash", "del\x7f", "c1\u009b31m"}
+// evilNames have what a terminal would obey.
+var evilNames = []string{"esc\x1b[31mred\x1b]0;title\x07", "new\nline", "bidi\u202egnp.exe", "latin\xe9", "back\\slash", "del\x7f", "c1\u009b31m"}
+
+// evilLayouts are layouts of images with files of such names, in the second of which
+// none can be read.
+func evilLayouts(t *testing.T) (sound, damaged string) {
+	t.Helper()
 	var files, broken []testimage.CraftedFile
-	for _, n := range names {
+	for _, n := range evilNames {
 		f := secretText("srv/" + n + ".env")
 		files = append(files, f)
 		bad := f
@@ -236,15 +239,20 @@ func TestCraftedNames(t *testing.T) {
 		bad.Data, bad.Chunks, bad.Size = nil, []testimage.CraftedChunk{chunk}, uint64(len(f.Data))
 		broken = append(broken, bad, testimage.CraftedLink("links/"+n, n+"/../../../../etc/passwd"))
 	}
-	dir := craftedLayout(t, testimage.Crafted{Merged: files})
-	damaged := craftedLayout(t, testimage.Crafted{Merged: broken, Raw: make([]byte, 4096)})
+	sound = craftedLayout(t, testimage.Crafted{Merged: files})
+	return sound, craftedLayout(t, testimage.Crafted{Merged: broken, Raw: make([]byte, 4096)})
+}
 
+// TestCraftedNames shows names with what a terminal would obey.
+func TestCraftedNames(t *testing.T) {
+	t.Parallel()
+	dir, damaged := evilLayouts(t)
 	cache := t.TempDir()
 	args, output := scanArguments(t, dir)
 	r := bounded(t, slices.DeleteFunc(append(args, "--debug"), func(a string) bool { return a == "--quiet" })...)
 	require.Zero(t, r.code, r.stderr)
 	visible(t, "scan --debug", r.stderr)
-	assert.Len(t, secretPaths(decode(t, output)), len(names), "each is scanned")
+	assert.Len(t, secretPaths(decode(t, output)), len(evilNames), "each is scanned")
 
 	args, _ = scanArguments(t, damaged)
 	r = refusedCrafted(t, []string{`\x1b`}, args...)

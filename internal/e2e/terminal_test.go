@@ -1,0 +1,122 @@
+//go:build linux
+
+package e2e
+
+import (
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testterminal"
+)
+
+// columns are those of a narrow terminal.
+const columns = 40
+
+// onTerminal runs a command whose output goes to a terminal, and returns its exit code
+// and what it wrote.
+func onTerminal(t *testing.T, args ...string) (code int, wrote string) {
+	t.Helper()
+	console := testterminal.Open(t, columns)
+	p := prepare(t, "trivy-nydus", args...)
+	p.Cmd.Stdout, p.Cmd.Stderr = console.Program(), console.Program()
+	require.NoError(t, p.Start())
+	r := p.wait(t)
+	return r.code, console.End()
+}
+
+// colour is the only control sequence of ours.
+var colour = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
+// screen is what a terminal shows of what was written: a carriage return goes to the
+// beginning of the row, and what is longer than a row goes on in the next. A line
+// that does is one line here. It fails for all else that a terminal would obey.
+func screen(t *testing.T, wrote string) []string {
+	t.Helper()
+	var lines []string
+	for line := range strings.SplitSeq(strings.ReplaceAll(colour.ReplaceAllString(wrote, ""), "\r\n", "\n"), "\n") {
+		var shown []rune
+		row, at := 0, 0 // both in runes from the beginning of the line
+		for _, r := range line {
+			if r == '\r' {
+				at = row
+				continue
+			}
+			if r != '\t' && r < ' ' || r >= 0x7f && r < 0xa0 {
+				assert.Failf(t, "a terminal would obey", "%q in %q", r, line)
+			}
+			if at == row+columns {
+				row = at
+			}
+			if at == len(shown) {
+				shown = append(shown, ' ')
+			}
+			shown[at] = r
+			at++
+		}
+		lines = append(lines, strings.TrimRight(string(shown), " "))
+	}
+	return lines
+}
+
+// times are what differs between two runs.
+var times = regexp.MustCompile(`\d+\.\d+ s|\d{4}-\d\d-\d\dT[0-9:]*Z?|\d+ requests?`)
+
+// TestTerminal runs commands on a terminal of 40 columns and with pipes: what is shown
+// in the end is the same, the exit code is, and nothing in it comes from an image that
+// a terminal would obey.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	sound, damaged := evilLayouts(t)
+	registry := testregistry.Start(t)
+	tiny := publish(t, registry, testimage.Tiny(t))
+	slow := testregistry.CountingProxy(t, registry.Host())
+	slow.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") != "" {
+			time.Sleep(300 * time.Millisecond) // or there would be no time to show anything
+		}
+		return false
+	})
+	reference := slow.Host() + strings.TrimPrefix(tiny, registry.Host())
+	report := filepath.Join(t.TempDir(), "report.json")
+	scan := append(slices.Clone(scanFlags), "--format", "json", "--output", report)
+	for _, c := range []struct {
+		name string
+		args []string
+		bar  bool
+	}{
+		{"scan", append(slices.Clone(scan), reference+":v6"), true},
+		{"scan of evil names", append(slices.Clone(scan), "--exit-code", "7", sound), false},
+		{"scan that is refused", append(slices.Clone(scan), damaged), false},
+		{"check", []string{"check", reference + ":oci", reference + ":v6"}, true},
+		{"check of another image", []string{"check", reference + ":oci", sound}, false},
+		{"check of a damaged image", []string{"check", "--data", "full", damaged}, false},
+		{"inspect", []string{"inspect", sound, "ls", "--recursive", "/"}, false},
+		{"inspect of an image that is not there", []string{"inspect", reference + ":\x1b[31mnone", "ls"}, false},
+		{"inspect of a file that is not there", []string{"inspect", damaged, "stat", "/nothing\x1b[31m"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			piped := prepare(t, "trivy-nydus", append(slices.Clone(c.args), "--cache-dir", t.TempDir())...)
+			piped.Cmd.Stderr = &piped.stdout // in the order in which it comes
+			require.NoError(t, piped.Start())
+			want := piped.wait(t)
+			code, wrote := onTerminal(t, append(slices.Clone(c.args), "--cache-dir", t.TempDir())...)
+			assert.Equal(t, want.code, code, wrote)
+			visible(t, c.name, wrote)
+			assert.Equal(t, times.ReplaceAllString(strings.Join(screen(t, want.stdout), "\n"), "…"),
+				times.ReplaceAllString(strings.Join(screen(t, wrote), "\n"), "…"))
+			if c.bar {
+				assert.Regexp(t, `\r\d+[^\r\n]* / \d+[^\r\n]*\[`, wrote, "progress")
+			}
+		})
+	}
+}
