@@ -139,27 +139,36 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 	if known != nil {
 		return a.reference(known), a.use(known)
 	}
-	r, err := a.inspect(ctx)
+	r, sure, err := a.inspect(ctx)
 	if err != nil {
 		return artifact.Reference{}, err
 	}
-	a.keep(name, r)
+	if sure {
+		a.keep(name, r)
+	}
 	return a.reference(&r), nil
 }
 
-// inspect mounts the image and scans what the cache does not have.
-func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
-	if a.mount, err = a.open(ctx, a.databaseChunks); err != nil {
-		return r, fmt.Errorf("open the image: %w", err)
+// inspect mounts the image and scans what the cache does not have. sure says that
+// the next scan would find the image the same: it has no parts that contradict each
+// other, as they do if they came spoiled.
+func (a *Artifact) inspect(ctx context.Context) (r record, sure bool, err error) {
+	cut, err := a.mountAndCut(ctx)
+	if (err == nil && cut.contradicted) || errors.Is(err, rafs.ErrCorrupt) {
+		// What comes spoiled comes another time as it is.
+		if a.mount != nil {
+			a.mount.Doubt()
+			_ = a.mount.Close()
+		}
+		cut, err = a.mountAndCut(ctx)
 	}
-	cut, err := cut(a.mount, a.option.WalkerOption)
 	if err != nil {
-		return r, fmt.Errorf("assign files to layers: %w", err)
+		return r, false, err
 	}
 	a.warnings = slices.Concat(a.mount.Warnings, cut.warnings)
 	a.warn(a.warnings)
 	if err := a.tell(cut.notes); err != nil {
-		return r, err
+		return r, false, err
 	}
 	a.layers, r.DiffIDs = cut.layers, diffIDs(cut.layers)
 	for i := range cut.layers {
@@ -167,7 +176,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 		r.Uncompressed += cut.slices[i].size
 	}
 	if err := a.checkSize(r.Compressed, r.Uncompressed); err != nil {
-		return r, err
+		return r, false, err
 	}
 	version := a.mount.Merged.Superblock().Version
 	for i := range cut.slices {
@@ -179,30 +188,40 @@ func (a *Artifact) inspect(ctx context.Context) (r record, err error) {
 	}
 	for _, w := range a.works {
 		if w.key, err = a.sliceKey(w); err != nil {
-			return r, fmt.Errorf("cache key of layer %d: %w", w.layer+1, err)
+			return r, false, fmt.Errorf("cache key of layer %d: %w", w.layer+1, err)
 		}
 		r.Keys = append(r.Keys, w.key)
 	}
 	if r.ImageKey, err = a.imageKey(); err != nil {
-		return r, fmt.Errorf("cache key of the image: %w", err)
+		return r, false, fmt.Errorf("cache key of the image: %w", err)
 	}
 	missingImage, missing, err := a.cache.MissingBlobs(ctx, r.ImageKey, r.Keys)
 	if err != nil {
-		return r, fmt.Errorf("ask the cache what it has: %w", err)
+		return r, false, fmt.Errorf("ask the cache what it has: %w", err)
 	}
 	if missingImage || len(missing) > 0 {
 		a.compileAhead()
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {
-		return r, err
+		return r, false, err
 	}
 	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
-		return r, err
+		return r, false, err
 	}
 	a.fillEvidence(ctx, version, cut.notes, missing)
 	r.Evidence = a.evidence
-	return r, nil
+	return r, !cut.contradicted, nil
+}
+
+func (a *Artifact) mountAndCut(ctx context.Context) (cut *slicing, err error) {
+	if a.mount, err = a.open(ctx, a.databaseChunks); err != nil {
+		return nil, fmt.Errorf("open the image: %w", err)
+	}
+	if cut, err = cutSlices(a.mount, a.option.WalkerOption); err != nil {
+		return nil, fmt.Errorf("assign files to layers: %w", err)
+	}
+	return cut, nil
 }
 
 // Clean implements [artifact.Artifact]: what was cached stays.

@@ -58,13 +58,15 @@ type slicing struct {
 	// warnings are what a person should know of the image; they are no reason to
 	// refuse it.
 	warnings []string
+	// contradicted says that the layers' trees contradict the image's.
+	contradicted bool
 }
 
-// cut assigns the files of an image to its layers. With trees of the layers
+// cutSlices assigns the files of an image to its layers. With trees of the layers
 // that agree with the merged tree, these say which layer brought what, and
 // which files are hidden. Otherwise a file belongs to the layer whose blob
 // holds its data, and hidden files are not known.
-func cut(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
+func cutSlices(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 	m, err := m.OfLayers()
 	if err != nil {
 		return nil, err
@@ -151,6 +153,7 @@ func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 		return nil, err
 	}
 	if contradiction != nil {
+		c.contradicted = true
 		c.notes = append(c.notes, fmt.Sprintf("the layers' bootstraps contradict the image's and are not used (%v): files that a later layer deleted or replaced are not scanned", contradiction))
 		return nil, nil
 	}

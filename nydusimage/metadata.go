@@ -65,6 +65,13 @@ func (m *MetadataCache) Has(kind, name string) bool {
 	return err == nil
 }
 
+// Remove forgets what is stored under a kind and a name.
+func (m *MetadataCache) Remove(kind, name string) {
+	if m != nil {
+		_ = os.Remove(m.path(kind, name))
+	}
+}
+
 // Put stores data. The file appears whole or not at all.
 func (m *MetadataCache) Put(kind, name string, data []byte) error {
 	if m == nil {

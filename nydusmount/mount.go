@@ -106,6 +106,7 @@ type Mount struct {
 
 	layers []nydusimage.Layer // see ImageLayers
 	stores []bool             // which of the layers are stores; nil with nydusd
+	tails  []int64            // where they begin, by layer; nil with nydusd
 	reader *blob.Reader       // nil with nydusd
 	daemon *Daemon            // nil without nydusd
 }
@@ -126,6 +127,10 @@ func (m *Mount) Traffic(ctx context.Context) (requests, bytes int64) {
 	}
 	return m.daemon.Traffic(ctx)
 }
+
+// Doubt says that what the layers' trees say contradicts the image. They are read
+// again by the next mount, not taken from the metadata cache.
+func (m *Mount) Doubt() { forgetTails(m.Image, m.tails) }
 
 // Forget lets go of the trees, and of the data in memory, once all has been read.
 func (m *Mount) Forget() {

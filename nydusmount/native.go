@@ -58,7 +58,7 @@ func AllowUnverified(allow bool) NativeOption {
 
 // native is Native for the wanted layers, by index: those of which the data can
 // be read.
-func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, wanted []int, options []NativeOption) (*Mount, error) {
+func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.Bootstrap, wanted []int, options []NativeOption) (_ *Mount, err error) {
 	var o nativeOptions
 	for _, set := range options {
 		set(&o)
@@ -87,6 +87,17 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if err != nil {
 		return nil, err
 	}
+	starts := make([]int64, len(tails))
+	for i, t := range tails {
+		if starts[i] = -1; t != nil {
+			starts[i] = t.Start
+		}
+	}
+	defer func() {
+		if err != nil {
+			forgetTails(image, starts)
+		}
+	}()
 	sources, err := dataSources(image, tails)
 	if err != nil {
 		return nil, err
@@ -114,6 +125,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 		Verified: Verified,
 		Ordered:  InOrder(image, bootstrap),
 		stores:   Stores(image, bootstrap.Tree, tails),
+		tails:    starts,
 		reader:   reader,
 	}
 	if len(image.Layers) == 0 {

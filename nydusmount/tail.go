@@ -148,6 +148,17 @@ func contradiction(b *rafs.Blob, layer *nydusimage.Layer) error {
 	return nil
 }
 
+// forgetTails takes tails from the cache that begin at starts, by layer, -1 for none:
+// those of an image whose parts contradict each other may have been spoiled on the
+// way, which no digest tells.
+func forgetTails(image *nydusimage.Image, starts []int64) {
+	for i, start := range starts {
+		if start >= 0 {
+			image.Metadata.Remove(kindTail, tailName(image, &image.Layers[i], start))
+		}
+	}
+}
+
 // damaged says whether a tail of so many bytes shows that it is not as a builder
 // made it: it cannot be read, its digests do not match, or there is no table of
 // contents, and nothing else that its bytes could be.
