@@ -59,7 +59,6 @@ func Open(ctx context.Context, image *nydusimage.Image) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.File = nil // the tree has its own
 	s := &Session{
 		image:     image,
 		budget:    image.MetadataBudget(),

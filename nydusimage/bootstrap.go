@@ -31,7 +31,7 @@ const (
 type Bootstrap struct {
 	// Tree is the merged tree of the image.
 	Tree *rafs.Tree
-	// File is the file that Tree was opened from.
+	// File is the file that Tree was opened from, and keeps: it must not change.
 	File []byte
 	// Metas are the blob.meta files, by blob ID.
 	Metas map[string][]byte
@@ -86,7 +86,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 		return nil, err
 	}
 	b.layer, b.allowed = data, i.Limits().Metadata
-	if b.Tree, err = rafs.Open(bytes.NewReader(b.File), int64(len(b.File))); err == nil {
+	if b.Tree, err = rafs.OpenBytes(b.File); err == nil {
 		b.Tree.Allow(i.Limits().Names)
 	}
 	return b, err

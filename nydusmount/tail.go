@@ -288,7 +288,7 @@ func (r *tailReader) tree(ctx context.Context, toc *blob.TOC, source blob.Source
 	if err != nil {
 		return nil, err
 	}
-	tree, err := rafs.Open(bytes.NewReader(bootstrap), int64(len(bootstrap)))
+	tree, err := rafs.OpenBytes(bootstrap)
 	if err != nil {
 		return nil, fmt.Errorf("the layer's bootstrap: %w", err)
 	}

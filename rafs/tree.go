@@ -29,30 +29,54 @@ func Open(r io.ReaderAt, size int64) (*Tree, error) {
 	return t, nil
 }
 
+// OpenBytes is Open for a bootstrap that is in memory: the tree keeps b, which must
+// not change any more.
+func OpenBytes(b []byte) (*Tree, error) {
+	t, err := openBytes(b)
+	if err != nil {
+		return nil, fmt.Errorf("open bootstrap: %w", err)
+	}
+	return t, nil
+}
+
 func open(r io.ReaderAt, size int64) (*Tree, error) {
 	if size < 0 {
 		return nil, corruptf("its size is negative")
 	}
 	if size > MaxBootstrapSize {
-		return nil, unsupportedf("its %d bytes are more than the %d that nydusd reads", size, int64(MaxBootstrapSize))
+		return nil, errTooLarge(size)
 	}
 	head := make([]byte, min(size, headSize))
 	if err := readFull(r, head); err != nil {
 		return nil, err
 	}
-	version, err := checkFormat(head)
-	if err != nil {
+	if _, err := checkFormat(head); err != nil {
 		return nil, err
 	}
 	m := make(metadata, size)
 	if err := readFull(r, m); err != nil {
 		return nil, err
 	}
+	return openBytes(m)
+}
+
+func errTooLarge(size int64) error {
+	return unsupportedf("its %d bytes are more than the %d that nydusd reads", size, int64(MaxBootstrapSize))
+}
+
+func openBytes(m metadata) (*Tree, error) {
+	if int64(len(m)) > MaxBootstrapSize {
+		return nil, errTooLarge(int64(len(m)))
+	}
+	version, err := checkFormat(m[:min(len(m), headSize)])
+	if err != nil {
+		return nil, err
+	}
 	f, err := openFormat(version, m)
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{format: f, size: uint64(size), names: DefaultNames}
+	t := &Tree{format: f, size: uint64(len(m)), names: DefaultNames}
 	if t.root, err = t.inode(f.root()); err != nil {
 		return nil, fmt.Errorf("read root inode: %w", err)
 	}
