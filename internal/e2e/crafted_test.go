@@ -34,16 +34,22 @@ const (
 // bounded runs a command that must keep the bounds.
 func bounded(t *testing.T, args ...string) result {
 	t.Helper()
+	return within(t, craftedMemory, craftedTime, args...)
+}
+
+// within runs a command that must keep bounds of memory, in bytes, and time.
+func within(t *testing.T, memoryBound int64, timeBound time.Duration, args ...string) result {
+	t.Helper()
 	p := start(t, "trivy-nydus", args...)
 	started := time.Now()
-	timer := time.AfterFunc(3*craftedTime, func() { _ = p.Process.Kill() })
+	timer := time.AfterFunc(3*timeBound, func() { _ = p.Process.Kill() })
 	defer timer.Stop()
 	peak := watchMemory(p.Process.Pid)
 	r := p.wait(t)
 	memory := peak()
 	t.Logf("%s: exit code %d, %.1f s, %d MB", args[0], r.code, time.Since(started).Seconds(), memory>>20)
-	assert.Less(t, time.Since(started), craftedTime, "time of %v", args)
-	assert.Less(t, memory, int64(craftedMemory), "memory of %v", args)
+	assert.Less(t, time.Since(started), timeBound, "time of %v", args)
+	assert.Less(t, memory, memoryBound, "memory of %v", args)
 	assert.NotContains(t, r.stderr, "panic")
 	assert.NotContains(t, r.stderr, "goroutine ")
 	return r
