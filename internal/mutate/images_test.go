@@ -32,10 +32,20 @@ func everyKind() testimage.Spec {
 	}.WithParents()}}
 }
 
+// layered are two layers, each of which has files that are shown.
+func layered() testimage.Spec {
+	return testimage.Spec{Name: "fuzzed-layers", Layers: []testimage.Layer{
+		testimage.Layer{testimage.Text("a/below", "below\n"), testimage.Text("a/both", "b"), testimage.Text("long", strings.Repeat("Be well. ", 1000))}.WithParents(),
+		testimage.Layer{testimage.Text("a/above", "above\n"), testimage.Text("a/both", "above"), testimage.Text("more", strings.Repeat("Do well. ", 1000))}.WithParents(),
+	}}
+}
+
 // TestImages makes the images, and compares their trees with those that are kept.
 func TestImages(t *testing.T) {
-	oci := testimage.BuildOCI(t, everyKind())
+	one, two := testimage.BuildOCI(t, everyKind()), testimage.BuildOCI(t, layered())
 	for name, options := range map[string]testimage.ConvertOptions{
+		"v5-two":  {FSVersion: "5", ChunkSize: 4096},
+		"v6-two":  {ChunkSize: 4096},
 		"v5-lz4":  {FSVersion: "5", Compressor: "lz4_block", ChunkSize: 4096},
 		"v5-zstd": {FSVersion: "5", Digester: "sha256", ChunkSize: 4096},
 		"v6-lz4":  {Compressor: "lz4_block", ChunkSize: 4096},
@@ -43,6 +53,10 @@ func TestImages(t *testing.T) {
 		"v6-zstd": {ChunkSize: 4096},
 		"v6-zran": {OCIRef: true},
 	} {
+		oci := one
+		if strings.HasSuffix(name, "-two") {
+			oci = two
+		}
 		nydus := testimage.Convert(t, oci, options)
 		dir := filepath.Join("testdata", name)
 		bootstrap, err := os.ReadFile(nydus.BootstrapPath)
@@ -51,20 +65,22 @@ func TestImages(t *testing.T) {
 			require.NoError(t, os.RemoveAll(dir))
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "blobs"), 0o755))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "bootstrap"), bootstrap, 0o644))
-			layer, err := os.ReadFile(nydus.Blobs[0].Path)
-			require.NoError(t, err)
-			id, data := nydus.Blobs[0].Digest.Hex, layer
-			if options.OCIRef {
-				require.NoError(t, os.WriteFile(filepath.Join(dir, "layer"), layer, 0o644))
-				id = nydus.Blobs[0].Ref.Hex
-				source, err := oci.LayerByDigest(nydus.Blobs[0].Ref)
+			for _, b := range nydus.Blobs {
+				layer, err := os.ReadFile(b.Path)
 				require.NoError(t, err)
-				r, err := source.Compressed()
-				require.NoError(t, err)
-				data, err = io.ReadAll(r)
-				require.NoError(t, err)
+				id, data := b.Digest.Hex, layer
+				if options.OCIRef {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "layer"), layer, 0o644))
+					id = b.Ref.Hex
+					source, err := oci.LayerByDigest(b.Ref)
+					require.NoError(t, err)
+					r, err := source.Compressed()
+					require.NoError(t, err)
+					data, err = io.ReadAll(r)
+					require.NoError(t, err)
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "blobs", id), data, 0o644))
 			}
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "blobs", id), data, 0o644))
 			continue
 		}
 		kept, err := os.ReadFile(filepath.Join(dir, "bootstrap"))
