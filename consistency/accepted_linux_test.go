@@ -157,7 +157,14 @@ func accepted(t *testing.T, images Images) bool {
 			return false
 		}
 	}
-	return bootstrap.Err == nil && data.Err == nil && len(data.Differences) == 0
+	if bootstrap.Err != nil || data.Err != nil || len(data.Differences) > 0 {
+		return false
+	}
+	opened, err := images.bootstrap(t.Context())
+	require.NoError(t, err)
+	manifest := &manifestCheck{images: images}
+	manifest.checkBlobTable(t.Context(), opened)
+	return len(manifest.errs) == 0 && len(manifest.result.Differences) == 0
 }
 
 // readTree is the tree of an image with its data, as a scan reads it.
