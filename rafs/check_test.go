@@ -244,6 +244,7 @@ func TestCheckV5(t *testing.T) {
 		{": superblock flags", plain(func(b []byte) { b[22] = 1 })},
 		{": superblock flags", plain(func(b []byte) { b[16] &^= byte(rafs.FlagCompressorNone) })},
 		{": superblock flags", plain(func(b []byte) { b[16] &^= byte(rafs.FlagDigesterSHA256) })},
+		{": superblock flags", plain(func(b []byte) { b[17] |= byte(rafs.FlagTarfs >> 8) })},
 		{": superblock inodes", plain(func(b []byte) { b[24] -= 2 })},
 		{": inode table", plain(func(b []byte) { le.PutUint32(b[56:], le.Uint32(b[56:])+1) })},
 		{": blob table", plain(func(b []byte) { le.PutUint64(b[48:], 8192); le.PutUint32(b[64:], 8); le.PutUint32(b[68:], 0) })},
