@@ -69,7 +69,7 @@ func (s *service) evidence() evidence {
 			Resolved:  s.image.Descriptor.Digest.String(),
 			Manifest:  s.image.Digest.String(),
 			Bootstrap: s.image.BootstrapLayer.Digest.String(),
-			Size:      size(s.image),
+			Size:      size(s.image) + s.artifact.Evidence().Referred,
 		},
 		Scan: s.artifact.Evidence(),
 		Traffic: trafficEvidence{

@@ -48,6 +48,9 @@ type Evidence struct {
 	// have WholeBytes.
 	WholeBlobs int64 `json:"blobsVerified"`
 	WholeBytes int64 `json:"blobBytesVerified"`
+	// Referred is how many bytes the OCI layers have in which data lies; the manifest
+	// does not list them.
+	Referred int64 `json:"referredBytes,omitempty"`
 	// NydusdRequests and NydusdBytes are what nydusd read of the image's backend,
 	// compressed bytes, by its own account (--mount nydusd).
 	NydusdRequests int64 `json:"nydusdRequests,omitempty"`
@@ -98,7 +101,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, version rafs.Version, notes
 	e.DecodingSeconds, e.AnalyzingSeconds = stats.DecodingTime.Seconds(), a.analyzing.Elapsed().Seconds()
 	e.Verified, e.Warnings = a.mount.Verified, a.warnings
 	e.NydusdRequests, e.NydusdBytes = a.mount.Traffic(ctx)
-	e.WholeBlobs, e.WholeBytes = a.mount.WholeBlobs, a.mount.WholeBytes
+	e.WholeBlobs, e.WholeBytes, e.Referred = a.mount.WholeBlobs, a.mount.WholeBytes, a.mount.Referred
 	a.fillVerification(&e)
 	a.evidence = e
 }

@@ -24,11 +24,15 @@ func Probe(ctx context.Context, source Source) error {
 // probe asks by GET: a HEAD fails where the registry redirects to an address
 // that is signed for GET. An answer without ranges is not read.
 func (h *HTTP) probe(ctx context.Context) error {
+	if err := h.givenUp(); err != nil {
+		return fmt.Errorf("ask for the first byte: %w", err)
+	}
 	resp, err := h.get(ctx, "bytes=0-0")
 	switch {
 	case ctx.Err() != nil:
 		return h.ended(ctx, err)
 	case err != nil:
+		h.giveUp(err)
 		return fmt.Errorf("ask for the first byte: %w: %w", ErrIncomplete, err)
 	}
 	defer drop(resp)

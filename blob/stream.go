@@ -77,6 +77,11 @@ func (s *Stream) Read(p []byte) (int, error) {
 // read returns at least one byte or an error.
 func (s *Stream) read(p []byte) (int, error) {
 	p = p[:min(int64(len(p)), s.source.Size()-s.off)]
+	if h, ok := s.source.(*HTTP); ok && s.off == 0 {
+		if err := h.givenUp(); err != nil {
+			return 0, s.wrap(err)
+		}
+	}
 	for {
 		n, err := s.try(p)
 		if n > 0 {

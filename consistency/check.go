@@ -213,7 +213,7 @@ func Check(ctx context.Context, images Images, o Options) (*Report, error) {
 	// the memory of both, and be no faster.
 	report.run(ctx, images, o,
 		runner{RuleManifest, checkManifest}, runner{RuleBootstrap, checkBootstrap}, runner{RuleFilesystem, filesystemRule})
-	report.confirm(ctx, images, o)
+	report.confirm(ctx, &images, o)
 	if o.Data == DepthFull {
 		report.run(ctx, images, o, runner{RuleData, checkData})
 	}

@@ -15,9 +15,10 @@ import (
 // confirm looks again at differences that rest on the tails of blobs in a registry:
 // no digest vouches for a part of a blob, and a registry, or what lies between, can
 // give other bytes than it has. The blobs are read whole and compared with their
-// digests, and the rules run again. Where a registry does not give the blobs that
-// the manifest names, nothing is known of the image: the rule is not completed.
-func (r *Report) confirm(ctx context.Context, images Images, o Options) {
+// digests, and the rules run again, on tails that are read anew, which images has
+// from then on. Where a registry does not give the blobs that the manifest names,
+// nothing is known of the image: the rule is not completed.
+func (r *Report) confirm(ctx context.Context, images *Images, o Options) {
 	var doubtful []*Result
 	for i := range r.Results {
 		if restsOnTails(&r.Results[i]) {
@@ -27,7 +28,7 @@ func (r *Report) confirm(ctx context.Context, images Images, o Options) {
 	if len(doubtful) == 0 || !images.Target.InRegistry() {
 		return
 	}
-	if err := hashBlobs(ctx, images); err != nil {
+	if err := hashBlobs(ctx, *images); err != nil {
 		for _, result := range doubtful {
 			result.Err = errors.Join(result.Err, err)
 		}
@@ -39,7 +40,7 @@ func (r *Report) confirm(ctx context.Context, images Images, o Options) {
 	defer func() { images.Target.Metadata = kept }()
 	images.shareTails(ctx)
 	again := &Report{}
-	again.run(ctx, images, o, runner{RuleManifest, checkManifest}, runner{RuleBootstrap, checkBootstrap})
+	again.run(ctx, *images, o, runner{RuleManifest, checkManifest}, runner{RuleBootstrap, checkBootstrap})
 	for i := range r.Results {
 		for _, result := range again.Results {
 			if r.Results[i].Rule == result.Rule {

@@ -103,6 +103,9 @@ type Mount struct {
 	// WholeBlobs and WholeBytes count the blobs that were compared with their digests
 	// as a whole, and their bytes ([WholeBlobs]).
 	WholeBlobs, WholeBytes int64
+	// Referred is how many bytes the OCI layers have in which data of the image lies.
+	// They are not among the layers of its manifest.
+	Referred int64
 
 	layers []nydusimage.Layer // see ImageLayers
 	stores []bool             // which of the layers are stores; nil with nydusd

@@ -19,7 +19,7 @@ const (
 	parallelTails = 8
 	// keptUnits is how many decompressed bytes stay in memory where files share
 	// what they are stored in: what one needs of a unit, others need soon.
-	keptUnits = 32 << 20
+	keptUnits = 24 << 20
 )
 
 // Native opens an image in this process. It reads the tail of each data blob,
@@ -118,6 +118,12 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	for id, source := range sources {
 		reader.AddSource(id, source)
 	}
+	var referred int64
+	for i := range image.Layers {
+		if layer := &image.Layers[i]; layer.Refers() && sources[layer.BlobID()] != nil {
+			referred += sources[layer.BlobID()].Size()
+		}
+	}
 	m := &Mount{
 		Image:    image,
 		Layers:   make([]*View, len(image.Layers)),
@@ -131,7 +137,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	if len(image.Layers) == 0 {
 		m.NoLayers = "the manifest lists no data blobs"
 	}
-	m.WholeBlobs, m.WholeBytes = wholeBlobs, wholeBytes
+	m.WholeBlobs, m.WholeBytes, m.Referred = wholeBlobs, wholeBytes, referred
 	if o.whole {
 		m.Verified = VerifiedWhole
 	}

@@ -57,6 +57,8 @@ func TestNothingIsFetchedTwice(t *testing.T) {
 				}
 			}
 			assert.Less(t, again, total/50, "%d of %d bytes were fetched twice", again, total)
+			whole := decode(t, evidence)["image"].(map[string]any)["sizeBytes"].(float64)
+			assert.Less(t, float64(total), whole, "of an image in OCI layers these count")
 		})
 	}
 }
