@@ -12,6 +12,9 @@ type chunkSpace struct {
 	blobs    []Blob
 	metadata metadata
 	records  []uint64 // offsets in the bootstrap
+	// ascending asks that chunks are numbered in the order in which they are stored:
+	// nydusd, which reads several at once, ends where those of v5 are not.
+	ascending bool
 }
 
 func newChunkSpace(blobs []Blob, m metadata) *chunkSpace {
@@ -85,6 +88,8 @@ func (s *chunkSpace) check(c *checker) {
 			continue
 		case before.Blob == chunk.Blob && before.Index == chunk.Index && numbered:
 			c.record(at, fmt.Sprintf("chunk %d of blob %d", chunk.Index, chunk.Blob), "the same everywhere", "two that differ")
+		case s.ascending && before.Blob == chunk.Blob && numbered && chunk.CompressedOffset < before.CompressedOffset:
+			c.record(at, fmt.Sprintf("chunk %d of blob %d", chunk.Index, chunk.Blob), fmt.Sprintf("stored behind chunk %d", before.Index), "stored before it")
 		}
 		kept = append(kept, at)
 	}

@@ -23,7 +23,9 @@ type v5Check struct {
 }
 
 func (f *v5) check(c *checker) formatCheck {
-	return &v5Check{v5: f, c: c, space: newChunkSpace(f.blobTable, f.metadata)}
+	space := newChunkSpace(f.blobTable, f.metadata)
+	space.ascending = true
+	return &v5Check{v5: f, c: c, space: space}
 }
 
 func (f *v5) parts() []part {
