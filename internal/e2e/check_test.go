@@ -233,6 +233,7 @@ func TestCheckTable(t *testing.T) {
 func TestCheckProgress(t *testing.T) {
 	registry := testregistry.Start(t)
 	oci, nydus := checkPair(t, registry, testimage.ConvertOptions{})
+	oci, nydus = slowly(t, registry, oci), slowly(t, registry, nydus)
 	report := filepath.Join(t.TempDir(), "report")
 	on := func(flags ...string) string {
 		command := slices.Concat([]string{built(t, "trivy-nydus"), "check", "--output", report, "--cache-dir", t.TempDir(), oci, nydus}, flags)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/stretchr/testify/assert"
@@ -124,11 +125,20 @@ func TestMirrorOfConfiguration(t *testing.T) {
 	assert.Contains(t, r.stderr, "mirror "+registry.Host())
 }
 
+// slowly is a reference of a registry by way of a link that is slow enough for
+// progress to be seen: the bar is drawn five times a second.
+func slowly(t *testing.T, registry *testregistry.Registry, reference string) string {
+	t.Helper()
+	proxy := testregistry.CountingProxy(t, registry.Host())
+	proxy.Shape(testregistry.Link{BytesPerSecond: 8e6, RoundTrip: 100 * time.Millisecond})
+	return strings.Replace(reference, registry.Host(), proxy.Host(), 1)
+}
+
 // TestProgressOnTerminal looks at a terminal, where the scan shows how far it
 // is, and at a pipe, where it does not.
 func TestProgressOnTerminal(t *testing.T) {
 	registry := testregistry.Start(t)
-	repository := publish(t, registry, testimage.DebianApp(t))
+	repository := slowly(t, registry, publish(t, registry, testimage.DebianApp(t)))
 	args := slices.Concat([]string{built(t, "trivy-nydus")}, scanFlags, []string{"--format", "json", "--output", filepath.Join(t.TempDir(), "report")})
 	on := func(flags ...string) string {
 		command := strings.Join(slices.Concat(args, []string{"--cache-dir", t.TempDir()}, flags, []string{repository + ":v6"}), " ")
