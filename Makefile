@@ -147,7 +147,7 @@ fuzz: ## run each Fuzz target for FUZZTIME
 
 # SOAK are further flags for the tests, such as "-soak-seeds 200" or "-soak-faults 404,drip".
 .PHONY: soak
-soak: tools build ## let a registry fail at every step of scans and checks, in every way, and images reach all bounds: takes an hour
+soak: tools build trivy archive ## let a registry fail at every step of scans and checks, in every way, kill scans, and have images reach all bounds: takes an hour
 	SOAK=1 go test -v -count=1 -timeout 0 -run '^TestSoak' ./internal/e2e $(SOAK)
 
 .PHONY: fuzz-coverage

@@ -37,7 +37,7 @@ func killScans(t *testing.T, parts int) {
 		parts int
 	}{
 		{testimage.Tiny(t), "v6", scanFlags, parts},
-		{testimage.DebianApp(t), "v5", allScanners, parts / 3}, // with package databases, which become temporary files
+		{testimage.DebianApp(t), "v5", allScanners, max(parts/3, 2)}, // with package databases, which become temporary files
 	} {
 		reference := publish(t, registry, c.spec) + ":" + c.tag
 		scan := func(who, temp, cache string) *process {
