@@ -99,10 +99,7 @@ func batches(items []item) ([]batch, error) {
 			open[view] = b
 		}
 		b.items = append(b.items, i)
-		b.size += i.later
-		for n := range i.chunks {
-			b.size += int64(i.chunks[n].UncompressedSize)
-		}
+		b.size += i.later + bytesOf(i.chunks)
 		if b.size >= batchBytes {
 			done = append(done, *b)
 			delete(open, view)
@@ -112,6 +109,14 @@ func batches(items []item) ([]batch, error) {
 		done = append(done, *b)
 	}
 	return done, nil
+}
+
+// bytesOf is how much chunks take, decompressed.
+func bytesOf(chunks []rafs.Chunk) (size int64) {
+	for n := range chunks {
+		size += int64(chunks[n].UncompressedSize)
+	}
+	return size
 }
 
 // A dataPlace orders data as it is stored. The offset is that in the decompressed

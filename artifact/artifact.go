@@ -139,20 +139,17 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 	if known != nil {
 		return a.reference(known), a.use(known)
 	}
-	r, sure, err := a.inspect(ctx)
+	r, err := a.inspect(ctx, name)
 	if err != nil {
 		return artifact.Reference{}, err
-	}
-	if sure {
-		a.keep(name, r)
 	}
 	return a.reference(&r), nil
 }
 
-// inspect mounts the image and scans what the cache does not have. sure says that
-// the next scan would find the image the same: it has no parts that contradict each
-// other, as they do if they came spoiled.
-func (a *Artifact) inspect(ctx context.Context) (r record, sure bool, err error) {
+// inspect mounts the image and scans what the cache does not have. The record is kept
+// under its name, unless parts of the image contradict each other: if they came spoiled,
+// the next scan finds it another.
+func (a *Artifact) inspect(ctx context.Context, name string) (r record, err error) {
 	cut, err := a.mountAndCut(ctx)
 	if (err == nil && cut.contradicted) || errors.Is(err, rafs.ErrCorrupt) {
 		// What comes spoiled comes another time as it is.
@@ -163,12 +160,12 @@ func (a *Artifact) inspect(ctx context.Context) (r record, sure bool, err error)
 		cut, err = a.mountAndCut(ctx)
 	}
 	if err != nil {
-		return r, false, err
+		return r, err
 	}
 	a.warnings = slices.Concat(a.mount.Warnings, cut.warnings)
 	a.warn(a.warnings)
 	if err := a.tell(cut.notes); err != nil {
-		return r, false, err
+		return r, err
 	}
 	a.layers, r.DiffIDs = cut.layers, diffIDs(cut.layers)
 	for i := range cut.layers {
@@ -176,7 +173,7 @@ func (a *Artifact) inspect(ctx context.Context) (r record, sure bool, err error)
 		r.Uncompressed += cut.slices[i].size
 	}
 	if err := a.checkSize(r.Compressed, r.Uncompressed); err != nil {
-		return r, false, err
+		return r, err
 	}
 	version := a.mount.Merged.Superblock().Version
 	for i := range cut.slices {
@@ -188,30 +185,33 @@ func (a *Artifact) inspect(ctx context.Context) (r record, sure bool, err error)
 	}
 	for _, w := range a.works {
 		if w.key, err = a.sliceKey(w); err != nil {
-			return r, false, fmt.Errorf("cache key of layer %d: %w", w.layer+1, err)
+			return r, fmt.Errorf("cache key of layer %d: %w", w.layer+1, err)
 		}
 		r.Keys = append(r.Keys, w.key)
 	}
 	if r.ImageKey, err = a.imageKey(); err != nil {
-		return r, false, fmt.Errorf("cache key of the image: %w", err)
+		return r, fmt.Errorf("cache key of the image: %w", err)
 	}
 	missingImage, missing, err := a.cache.MissingBlobs(ctx, r.ImageKey, r.Keys)
 	if err != nil {
-		return r, false, fmt.Errorf("ask the cache what it has: %w", err)
+		return r, fmt.Errorf("ask the cache what it has: %w", err)
 	}
 	if missingImage || len(missing) > 0 {
 		a.compileAhead()
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {
-		return r, false, err
+		return r, err
 	}
 	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
-		return r, false, err
+		return r, err
 	}
 	a.fillEvidence(ctx, version, cut.notes, missing)
 	r.Evidence = a.evidence
-	return r, !cut.contradicted, nil
+	if !cut.contradicted {
+		a.keep(name, r)
+	}
+	return r, nil
 }
 
 func (a *Artifact) mountAndCut(ctx context.Context) (cut *slicing, err error) {

@@ -143,10 +143,7 @@ func executables(b batch) (ready []item, more []batch) {
 			continue
 		}
 		i.chunks = chunks
-		var size int64
-		for n := range chunks {
-			size += int64(chunks[n].UncompressedSize)
-		}
+		size := bytesOf(chunks)
 		last := len(more) - 1
 		if last < 0 || more[last].size+size > batchBytes/2 {
 			more = append(more, batch{view: b.view})
