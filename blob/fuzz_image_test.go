@@ -213,7 +213,7 @@ func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) {
 		require.NotZero(t, read, "nothing of the sound image was read")
 	}
 	require.Zero(t, pinned(data.reader), "entries that nobody lets go of")
-	require.LessOrEqual(t, data.reader.idleBytes, data.reader.kept)
+	require.LessOrEqual(t, data.reader.idle.bytes, data.reader.kept)
 }
 
 // requireReason fails if an error has none of the classes that a scan tells apart.

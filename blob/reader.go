@@ -37,8 +37,7 @@ type Reader struct {
 	mu         sync.Mutex
 	metas      map[string]*Meta // by blob
 	entries    map[key]*entry
-	idle       *list.List // entries nobody has pinned, least recently used first
-	idleBytes  int64
+	idle       idleList
 	seen       map[key]trace
 	read       map[string][]extent // by blob: the chunks and units that were read
 	spares     map[string][]spare  // by blob
@@ -83,8 +82,13 @@ type entry struct {
 	// parts are the chunks to be cut out of a unit.
 	parts []*entry
 
-	pins int           // guarded by Reader.mu
-	node *list.Element // in Reader.idle, if there
+	// What follows is guarded by Reader.mu. idle and node say where in Reader.idle it
+	// is, if there.
+	pins int
+	read bool // somebody asked for its bytes, not only to have it loaded
+	idle *list.List
+	node *list.Element
+
 	// ready is closed once data or err is set; neither changes afterwards.
 	ready chan struct{}
 	data  []byte
@@ -100,7 +104,6 @@ func NewReader(sources map[string]Source) *Reader {
 		kept:    defaultKept,
 		metas:   make(map[string]*Meta),
 		entries: make(map[key]*entry),
-		idle:    list.New(),
 		seen:    make(map[key]trace),
 		read:    make(map[string][]extent),
 		spares:  make(map[string][]spare),
@@ -131,14 +134,11 @@ func (r *Reader) Forget() {
 	r.spareBytes = 0
 }
 
-// evict removes those that were not used for longest until no more than kept bytes
-// are idle. r.mu must be held.
+// evict removes idle entries until they have no more than kept bytes. r.mu must be
+// held.
 func (r *Reader) evict(kept int64) {
-	for r.idleBytes > kept {
-		oldest := r.idle.Remove(r.idle.Front()).(*entry)
-		oldest.node = nil
-		r.idleBytes -= int64(oldest.size)
-		delete(r.entries, oldest.key)
+	for r.idle.bytes > kept {
+		delete(r.entries, r.idle.pop().key)
 	}
 }
 
@@ -156,11 +156,7 @@ func (r *Reader) pin(e entry) (_ *entry, fresh bool) {
 	// One that failed but is still pinned by those who waited for it is left to
 	// them: this reader tries again.
 	if known, ok := r.entries[e.key]; ok && !known.failed() {
-		if known.node != nil {
-			r.idle.Remove(known.node)
-			known.node = nil
-			r.idleBytes -= int64(known.size)
-		}
+		r.idle.remove(known)
 		known.pins++
 		return known, false
 	}
@@ -185,8 +181,7 @@ func (r *Reader) unpin(e *entry) {
 		delete(r.entries, e.key)
 		return
 	}
-	e.node = r.idle.PushBack(e)
-	r.idleBytes += int64(e.size)
+	r.idle.push(e)
 	r.evict(r.kept)
 }
 

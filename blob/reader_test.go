@@ -174,11 +174,40 @@ func TestIdleChunksAreEvicted(t *testing.T) {
 	assert.Len(t, source.asked(), 11, "the oldest of five idle chunks is gone")
 	read(9)
 	assert.Len(t, source.asked(), 11, "the youngest is not")
-	assert.Equal(t, int64(3*900), tree.reader.idleBytes)
+	assert.Equal(t, int64(3*900), tree.reader.idle.bytes)
 	release()
-	assert.Equal(t, int64(3*900), tree.reader.idleBytes, "what was pinned counts as idle once it is released")
+	assert.Equal(t, int64(3*900), tree.reader.idle.bytes, "what was pinned counts as idle once it is released")
 	assert.Len(t, tree.reader.entries, 3)
 	assert.Equal(t, int64(1), tree.reader.Stats().ChunksAgain)
+}
+
+// What was loaded ahead stays until it has been read, whatever else is read meanwhile.
+func TestUnreadChunksStay(t *testing.T) {
+	source, chunks := pack(t, largeGap+1, texts(10)...)
+	tree := view(t, source)
+	tree.reader.kept = 3 * 900
+	release, err := tree.Load(t.Context(), chunks[:2])
+	require.NoError(t, err)
+	release()
+	read := func(i int) {
+		_, err := tree.ReadChunk(&chunks[i])
+		require.NoError(t, err)
+	}
+	for i := 2; i < 10; i++ {
+		read(i)
+	}
+	require.Len(t, source.asked(), 10)
+	read(0)
+	read(1)
+	assert.Len(t, source.asked(), 10, "requests")
+	read(2)
+	read(3)
+	read(0)
+	assert.Len(t, source.asked(), 13, "what was read goes as the rest does")
+	release, err = tree.Load(t.Context(), chunks[3:10])
+	require.NoError(t, err)
+	release()
+	assert.Equal(t, int64(3*900), tree.reader.idle.bytes, "there are no exceptions to the bound")
 }
 
 // A chunk that is stored plain does not keep the span in memory that it came in.

@@ -33,8 +33,8 @@ func (r *Reader) Stats() Stats {
 // An extent is a range of a blob, in bytes.
 type extent struct{ off, end int64 }
 
-// noteRead notes where a chunk is stored that is read for the first time, or the
-// unit in which it lies.
+// noteRead notes that somebody asks for a chunk's bytes, and where it is stored that
+// is read for the first time, or the unit in which it lies.
 func (r *Reader) noteRead(e *entry) {
 	k := e.key
 	if e.unit != nil {
@@ -42,6 +42,7 @@ func (r *Reader) noteRead(e *entry) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	e.read = true
 	if t := r.seen[k]; !t.read {
 		t.read = true
 		r.seen[k] = t

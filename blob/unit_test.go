@@ -178,15 +178,15 @@ func TestUnitsAreEvicted(t *testing.T) {
 	}
 	release, err := tree.Load(t.Context(), firsts)
 	require.NoError(t, err)
-	assert.LessOrEqual(t, tree.reader.idleBytes, int64(2*900))
+	assert.LessOrEqual(t, tree.reader.idle.bytes, int64(2*900))
 	assert.Len(t, tree.reader.entries, len(firsts)+2, "the chunks, and the batches that fit")
 	release()
-	assert.LessOrEqual(t, tree.reader.idleBytes, int64(2*900))
+	assert.LessOrEqual(t, tree.reader.idle.bytes, int64(2*900))
 	for i := range chunks {
 		_, err := tree.ReadChunk(&chunks[i])
 		require.NoError(t, err)
 	}
-	assert.LessOrEqual(t, tree.reader.idleBytes, int64(2*900))
+	assert.LessOrEqual(t, tree.reader.idle.bytes, int64(2*900))
 }
 
 // A failure of a unit is that of all its chunks, and is tried again; one of a
