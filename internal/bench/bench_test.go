@@ -42,6 +42,7 @@ var links = map[string]testregistry.Link{
 	linkNames[0]: {},
 	linkNames[1]: {BytesPerSecond: 1e9 / 8, RoundTrip: 2 * time.Millisecond},
 	linkNames[2]: {BytesPerSecond: 100e6 / 8, RoundTrip: 20 * time.Millisecond},
+	linkNames[3]: {BytesPerSecond: 100e6 / 8, RoundTrip: 20 * time.Millisecond, SingleRanges: true},
 }
 
 // TestBench measures, and asserts nothing but that all scans succeed.

@@ -44,7 +44,7 @@ type panel struct {
 func WritePlot(w io.Writer, rows []Row) error {
 	cold := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.State != "cold" })
 	panels := []panel{{"bytes", "", func(r Row) float64 { return r.BytesRatio }}}
-	for _, link := range linkNames {
+	for _, link := range plottedLinks {
 		panels = append(panels, panel{"time, " + link, link, func(r Row) float64 { return r.SecondsRatio }})
 	}
 	type group struct{ image, scanners string }

@@ -120,10 +120,13 @@ func Merge(old, new []Row) []Row {
 	return merged
 }
 
+// plottedLinks are the links between which the plot tells.
+var plottedLinks = []string{"loopback", "1 Gbit/s, 2 ms", "100 Mbit/s, 20 ms"}
+
 // The values of a Kind in the order in which they are shown.
 var (
 	imageNames  = []string{"tiny", "debian", "wordpress", "node", "tensorflow"}
-	linkNames   = []string{"loopback", "1 Gbit/s, 2 ms", "100 Mbit/s, 20 ms"}
+	linkNames   = append(plottedLinks, "100 Mbit/s, 20 ms, single ranges")
 	scannerSets = []string{"vuln", "vuln,secret,misconfig"}
 	states      = []string{"cold", "warm", "sibling"}
 	tools       = []string{Baseline, Rootfs, Native, Nydusd}

@@ -16,6 +16,7 @@ import (
 type Link struct {
 	BytesPerSecond int64         // of the bodies of all answers together; 0: without limit
 	RoundTrip      time.Duration // passes before each answer, and once more on a new connection
+	SingleRanges   bool          // a request for several ranges of a blob gets all of it, as from an object store
 }
 
 // burst is how long a link may stand idle and catch up: sleeps end late by about as much.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,4 +53,28 @@ func TestProxyShapes(t *testing.T) {
 
 	p.Shape(testregistry.Link{})
 	require.Less(t, fetch(), 100*time.Millisecond)
+}
+
+// TestProxyGivesSingleRanges: like many a store, it answers a request for several ranges with all there is.
+func TestProxyGivesSingleRanges(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("0123456789"))
+	}))
+	defer origin.Close()
+	p := testregistry.CountingProxy(t, origin.URL)
+	for _, link := range []testregistry.Link{{}, {SingleRanges: true}} {
+		p.Shape(link)
+		for ranges, want := range map[string]int{"bytes=1-2": http.StatusPartialContent, "bytes=1-2,5-6": http.StatusPartialContent} {
+			if link.SingleRanges && strings.Contains(ranges, ",") {
+				want = http.StatusOK
+			}
+			request, err := http.NewRequest(http.MethodGet, p.URL(), nil)
+			require.NoError(t, err)
+			request.Header.Set("Range", ranges)
+			response, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			response.Body.Close()
+			assert.Equal(t, want, response.StatusCode, ranges)
+		}
+	}
 }

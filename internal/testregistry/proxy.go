@@ -148,6 +148,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if intercept != nil && intercept(counted, r) {
 		return
 	}
+	if shape.link.SingleRanges && strings.Contains(entry.Range, ",") {
+		r.Header.Del("Range") // a server may ignore it (RFC 9110)
+	}
 	p.direct.ServeHTTP(counted, r)
 }
 
