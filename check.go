@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
 	ours, nydusd, bound := newCheckFlagGroup(), newNydusdFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
 	progress := &flag.DBFlagGroup{NoProgress: flag.NewDBFlagGroup().NoProgress}
-	flags := flag.Flags{globals, ours, nydusd, bound, image, progress, flag.NewRegistryFlagGroup()}
+	trivys, own := flag.Flags{globals, image, progress, flag.NewRegistryFlagGroup()}, flag.Flags{ours, nydusd, bound}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus check [flags] OCI-IMAGE NYDUS-IMAGE | INDEX | NYDUS-IMAGE"
 	cmd.Short = "Compare a Nydus image with the OCI image it was made from"
@@ -46,7 +47,7 @@ func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
   # Compare the two images of each platform in one index
   $ trivy nydus check --all-platforms registry.example.com/app:both`
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		options, err := readOptions(cmd, globals, flags, nil)
+		options, err := readOptions(cmd, globals, trivys, own, nil)
 		if err != nil {
 			return err
 		}
@@ -65,10 +66,7 @@ func newCheckCommand(stdout, stderr io.Writer) *cobra.Command {
 		}
 		return runCheck(cmd.Context(), options, values, args, stdout, stderr)
 	}
-	globals.AddFlags(cmd)
-	flags.AddFlags(cmd)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	cmd.SetUsageTemplate(usageTemplate(flags.Usages(cmd)))
+	addFlags(cmd, globals, slices.Concat(own, trivys))
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 	globals := flag.NewGlobalFlagGroup()
 	ours, bound := newInspectFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
-	flags := flag.Flags{globals, ours, bound, image, flag.NewRegistryFlagGroup()}
+	trivys, own := flag.Flags{globals, image, flag.NewRegistryFlagGroup()}, flag.Flags{ours, bound}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus inspect [flags] IMAGE|BOOTSTRAP [COMMAND [ARGUMENTS]]"
 	cmd.Short = "Look inside a Nydus image"
@@ -98,7 +99,7 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 		if err != nil {
 			return err
 		}
-		options, err := readOptions(cmd, globals, flags, []string{target})
+		options, err := readOptions(cmd, globals, trivys, own, []string{target})
 		if err != nil {
 			return err
 		}
@@ -120,12 +121,9 @@ func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 		}
 		return s.inspect(cmd.Context(), target, call, stdin, o)
 	}
-	globals.AddFlags(cmd)
-	flags.AddFlags(cmd)
+	addFlags(cmd, globals, slices.Concat(own, trivys))
 	// The commands have flags of their own.
 	cmd.Flags().SetInterspersed(false)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	cmd.SetUsageTemplate(usageTemplate(flags.Usages(cmd)))
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
 	ours, nydusd, bound := newMountFlagGroup(), newNydusdFlagGroup(), newBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
-	flags := flag.Flags{globals, ours, nydusd, bound, image, flag.NewRegistryFlagGroup()}
+	trivys, own := flag.Flags{globals, image, flag.NewRegistryFlagGroup()}, flag.Flags{ours, nydusd, bound}
 	cmd := newCobra()
 	cmd.Use = "trivy nydus mount [flags] IMAGE FOLDER"
 	cmd.Short = "Mount a Nydus image in a folder through nydusd, until interrupted"
@@ -81,7 +82,7 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 		return nil
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		options, err := readOptions(cmd, globals, flags, args[:1])
+		options, err := readOptions(cmd, globals, trivys, own, args[:1])
 		if err != nil {
 			return err
 		}
@@ -97,10 +98,7 @@ func newMountCommand(stdout, stderr io.Writer) *cobra.Command {
 		}
 		return runMount(cmd.Context(), options, values, ours.Prefetch.Value(), args[0], args[1], stderr)
 	}
-	globals.AddFlags(cmd)
-	flags.AddFlags(cmd)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	cmd.SetUsageTemplate(usageTemplate(flags.Usages(cmd)))
+	addFlags(cmd, globals, slices.Concat(own, trivys))
 	return cmd
 }
 

@@ -215,6 +215,28 @@ func TestCraftedChunkTable(t *testing.T) {
 	assert.NotZero(t, r.code, r.stdout)
 }
 
+// TestCraftedChunkOverTOC: chunks that lie behind the data of their blob, where it has its table of contents,
+// or reach into that.
+func TestCraftedChunkOverTOC(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]uint64{"in it": 0, "reaching into it": 1} {
+		t.Run(name, func(t *testing.T) {
+			dir := v6Layout(t, true, func(boot []byte) {
+				stored := binary.LittleEndian.Uint64(tableAt(boot, 8)[88:]) // bytes of chunks
+				for k := range 20 {                                         // among these are chunks of the image's files
+					binary.LittleEndian.PutUint64(tableAt(boot, 24)[80*k+48:], stored-before)
+				}
+			})
+			args, output := scanArguments(t, dir)
+			refusedCrafted(t, []string{"blob.meta", "a container would read other data"}, args...)
+			assert.NoFileExists(t, output)
+			r := bounded(t, "check", "--cache-dir", t.TempDir(), dir)
+			assert.Equal(t, 1, r.code, r.stdout)
+			assert.Contains(t, r.stdout, "stored in the first")
+		})
+	}
+}
+
 // TestCraftedTOC: the bootstrap says that the table of contents is another.
 func TestCraftedTOC(t *testing.T) {
 	t.Parallel()
