@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var updateFlag = flag.Bool("update", false, "write the table of docs/performance.md and the plot anew, from docs/performance.csv")
+var updateFlag = flag.Bool("update", false, "write the plot and the tables of README.md and docs/performance.md anew, from docs/performance.csv")
 
 func TestSummarize(t *testing.T) {
 	seconds := func(values ...int) (scans []Scan) {
@@ -111,30 +111,45 @@ func TestPlot(t *testing.T) {
 	assert.NotContains(t, plot, "debian", "nothing of it was measured with an empty cache")
 }
 
-// TestCommitted: plot and table that are committed show the numbers that are committed.
+// TestSummary: what was not measured shows as nothing that could be taken for a number of something.
+func TestSummary(t *testing.T) {
+	var written bytes.Buffer
+	require.NoError(t, WriteSummary(&written, someRows()))
+	lines := strings.Split(written.String(), "\n")
+	require.Len(t, lines, 4)
+	assert.Equal(t, "| debian | 30.0 MB | 5.0 % | 50 % | – | – | – | – |", lines[2])
+	assert.Equal(t, strings.Count(lines[0], "|"), strings.Count(lines[2], "|"))
+	assert.Equal(t, strings.Count(lines[1], "|"), strings.Count(lines[2], "|"))
+}
+
+// TestCommitted: plot and tables that are committed show the numbers that are committed.
 func TestCommitted(t *testing.T) {
 	raw, err := os.ReadFile("../../docs/performance.csv")
 	require.NoError(t, err)
 	rows, err := ReadCSV(bytes.NewReader(raw))
 	require.NoError(t, err)
-	var plot, table bytes.Buffer
-	require.NoError(t, WritePlot(&plot, rows))
-	require.NoError(t, WriteTable(&table, rows))
-	document, err := os.ReadFile("../../docs/performance.md")
-	require.NoError(t, err)
-	const begin, end = "<!-- measured -->\n\n", "\n<!-- /measured -->"
-	before, rest, ok := strings.Cut(string(document), begin)
-	require.True(t, ok)
-	shown, after, ok := strings.Cut(rest, end)
-	require.True(t, ok)
-	if *updateFlag {
-		require.NoError(t, os.WriteFile("../../docs/performance.svg", plot.Bytes(), 0o644))
-		require.NoError(t, os.WriteFile("../../docs/performance.md", []byte(before+begin+table.String()+end+after), 0o644))
-		return
+	for name, write := range map[string]func(io.Writer, []Row) error{
+		"../../docs/performance.svg": WritePlot,
+		"../../docs/performance.md":  WriteTable,
+		"../../README.md":            WriteSummary,
+	} {
+		var text bytes.Buffer
+		require.NoError(t, write(&text, rows))
+		document, err := os.ReadFile(name)
+		require.NoError(t, err)
+		want := text.String()
+		if strings.HasSuffix(name, ".md") {
+			const begin, end = "<!-- measured -->\n\n", "\n<!-- /measured -->"
+			before, rest, ok := strings.Cut(string(document), begin)
+			require.True(t, ok, name)
+			_, after, ok := strings.Cut(rest, end)
+			require.True(t, ok, name)
+			want = before + begin + want + end + after
+		}
+		if *updateFlag {
+			require.NoError(t, os.WriteFile(name, []byte(want), 0o644))
+			continue
+		}
+		assert.Equal(t, want, string(document), "go test ./internal/bench -run TestCommitted -update")
 	}
-	const hint = "go test ./internal/bench -run TestCommitted -update"
-	assert.Equal(t, table.String(), shown, hint)
-	committed, err := os.ReadFile("../../docs/performance.svg")
-	require.NoError(t, err)
-	assert.Equal(t, plot.String(), string(committed), hint)
 }

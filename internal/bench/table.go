@@ -82,8 +82,11 @@ func (r Row) differs() string {
 	return fmt.Sprintf(" (%d missing, %d added)", r.Missing, r.Added)
 }
 
+// percent spells a ratio; none, where nothing was measured, is a dash.
 func percent(ratio float64) string {
 	switch {
+	case ratio == 0:
+		return "–"
 	case ratio < 0.0995:
 		return fmt.Sprintf("%.1f %%", 100*ratio)
 	case ratio < 10:
