@@ -222,20 +222,14 @@ func (s *service) closingLine() {
 		return
 	}
 	e := s.evidence()
-	verified := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
-	if e.Scan.WholeBlobs > 0 {
-		verified = fmt.Sprintf("%d chunks and %d whole blobs verified up to manifest %s", e.Scan.Chunks, e.Scan.WholeBlobs, e.Image.Manifest)
-	}
+	verified := verifiedLine(e)
 	switch {
-	case e.Scan.Verified == nydusmount.Unvouched:
-		verified = unvouchedLine(e)
 	case e.Scan.SBOM != "":
 		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
-	case e.Scan.Chunks == 0 && e.Scan.WholeBlobs == 0:
-		verified = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
-	}
-	if s.ours.mount == mountNydusd && e.Scan.SBOM == "" {
+	case s.ours.mount == mountNydusd:
 		verified = nydusdLine(e)
+	case e.Scan.Verified == nydusmount.Unvouched:
+		verified = unvouchedLine(e)
 	}
 	in := ""
 	if e.Traffic.Requests > 0 { // none for a layout on this machine
@@ -244,6 +238,23 @@ func (s *service) closingLine() {
 	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s, %s needed)%s, %.1f s (network %.1f s, decoding %.1f s, analyzers %.1f s); %s\n",
 		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size), bytesString(e.Traffic.Floor),
 		in, e.Seconds, e.Traffic.WaitingSeconds, e.Scan.DecodingSeconds, e.Scan.AnalyzingSeconds, verified)
+}
+
+// verifiedLine is the end of the closing line for an image that was verified, but
+// for files that later layers delete or replace: where the manifest does not vouch for
+// those, it says so.
+func verifiedLine(e evidence) string {
+	line := fmt.Sprintf("%d chunks verified up to manifest %s", e.Scan.Chunks, e.Image.Manifest)
+	switch {
+	case e.Scan.WholeBlobs > 0:
+		line = fmt.Sprintf("%d chunks and %d whole blobs verified up to manifest %s", e.Scan.Chunks, e.Scan.WholeBlobs, e.Image.Manifest)
+	case e.Scan.Chunks == 0:
+		line = fmt.Sprintf("results of verified reads from the cache, manifest %s", e.Image.Manifest)
+	}
+	if hidden := e.Scan.HiddenUnverified(); hidden > 0 {
+		line += fmt.Sprintf(", but of hidden files (%d) only up to their layers' bootstraps: see --verify full", hidden)
+	}
+	return line
 }
 
 // unvouchedLine is the end of the closing line for an image that was read with

@@ -55,3 +55,14 @@ func (a *Artifact) fillVerification(e *Evidence) {
 	}
 	e.ToManifest = len(e.Unverified) == 0
 }
+
+// HiddenUnverified is how many hidden files the report comes from that the manifest
+// does not vouch for.
+func (e *Evidence) HiddenUnverified() (files int) {
+	for i := range e.Unverified {
+		if u := &e.Unverified[i]; u.What == unverifiedHidden {
+			files += u.Files
+		}
+	}
+	return files
+}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,23 @@ func TestEvidenceOfVerification(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestClosingLine: it does not say of hidden files that they were verified up to the
+// manifest, unless they were, also of results in the cache.
+func TestClosingLine(t *testing.T) {
+	reference := publish(t, testregistry.Start(t), testimage.Tiny(t)) + ":v6"
+	cache := t.TempDir()
+	closing := func(flags ...string) string {
+		r := run(t, "trivy-nydus", slices.Concat(scanFlags, []string{"--cache-dir", cache}, flags, []string{reference})...)
+		require.Zero(t, r.code, r.stderr)
+		return r.stderr
+	}
+	const hidden = "but of hidden files (2) only up to their layers' bootstraps"
+	assert.Regexp(t, `chunks verified up to manifest sha256:\w+, `+regexp.QuoteMeta(hidden), closing())
+	assert.Regexp(t, `from the cache, manifest sha256:\w+, `+regexp.QuoteMeta(hidden), closing())
+	assert.Regexp(t, `whole blobs verified up to manifest sha256:\w+\n`, closing(verifyFull...))
+	assert.Regexp(t, `from the cache, manifest sha256:\w+\n`, closing(verifyFull...))
 }
 
 // layersSize is what a full download of an image's layers takes.
