@@ -3,6 +3,7 @@ package artifact
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -62,18 +63,33 @@ func (a *Artifact) pick(missing []string) []*work {
 	return works
 }
 
-// chooseFiles keeps the files of a slice that some analyzer wants.
+// filesAtOnce is how many files one goroutine asks analyzers about before it looks
+// for more: some milliseconds.
+const filesAtOnce = 1024
+
+// chooseFiles keeps the files of a slice that some analyzer wants. Trivy asks about
+// several layers at once too, so that analyzers can bear it.
 func (a *Artifact) chooseFiles(w *work) {
 	var questions [deleted + 1]*questions
 	for seen := range questions {
 		questions[seen] = a.desk.questions(w.disabled(visibility(seen), a.desk))
 	}
-	for n := range w.slice.files {
-		f := &w.slice.files[n]
-		if want := a.desk.demand(f, questions[f.seen]); want.any() {
-			w.files = append(w.files, wantedFile{file: *f, want: want})
-		}
+	parts := slices.Collect(slices.Chunk(w.slice.files, filesAtOnce))
+	chosen := make([][]wantedFile, len(parts))
+	var group errgroup.Group
+	group.SetLimit(max(a.option.Parallel, 1))
+	for n, files := range parts {
+		group.Go(func() error {
+			for i := range files {
+				if want := a.desk.demand(&files[i], questions[files[i].seen]); want.any() {
+					chosen[n] = append(chosen[n], wantedFile{file: files[i], want: want})
+				}
+			}
+			return nil
+		})
 	}
+	_ = group.Wait() // none fails
+	w.files = slices.Concat(chosen...)
 	w.slice.files = nil
 }
 

@@ -102,9 +102,14 @@ func (d *desk) hiddenReaders() []analyzer.Type {
 // of analyzers, made once for many files. Asking is what planning a scan costs.
 type questions struct {
 	disabled []analyzer.Type
+	// content leaves out the secret scanner, which wants nearly every file, and
+	// those that are disabled. What remains wants few.
+	content []analyzer.Type
 	// Each is all but those that the demand's field of that name is about, and
 	// those that are disabled.
 	whole, head, secrets, database []analyzer.Type
+	// scansSecrets says that the secret scanner is enabled.
+	scansSecrets bool
 }
 
 // questions are those about files that the disabled analyzers do not see.
@@ -112,16 +117,20 @@ func (d *desk) questions(disabled []analyzer.Type) *questions {
 	but := func(types ...analyzer.Type) []analyzer.Type {
 		return lo.Union(d.allBut(types...), disabled)
 	}
+	content := lo.Union([]analyzer.Type{analyzer.TypeSecret}, disabled)
 	return &questions{
-		disabled: disabled,
-		whole:    lo.Union(headReaders, []analyzer.Type{analyzer.TypeSecret}, disabled),
-		head:     but(headReaders...),
-		secrets:  but(analyzer.TypeSecret),
-		database: but(packageDatabases...),
+		disabled:     disabled,
+		content:      content,
+		whole:        lo.Union(headReaders, content),
+		head:         but(headReaders...),
+		secrets:      but(analyzer.TypeSecret),
+		database:     but(packageDatabases...),
+		scansSecrets: slices.Contains(d.enabled, analyzer.TypeSecret) && !slices.Contains(disabled, analyzer.TypeSecret),
 	}
 }
 
-// demand asks for one file, each analyzer once.
+// demand asks for one file. Each analyzer is asked once about a file that none
+// wants but perhaps the secret scanner, which most are.
 func (d *desk) demand(f *file, q *questions) demand {
 	var want demand
 	info := f.inode.FileInfo(f.path)
@@ -131,9 +140,11 @@ func (d *desk) demand(f *file, q *questions) demand {
 			want.database = want.database || slices.Contains(packageDatabases, t)
 		}
 	}
-	want.whole = d.asks(f, info, q.whole)
-	want.head = d.asks(f, info, q.head)
-	want.secrets = d.asks(f, info, q.secrets)
+	if d.asks(f, info, q.content) {
+		want.whole = d.asks(f, info, q.whole)
+		want.head = !want.whole || d.asks(f, info, q.head)
+	}
+	want.secrets = q.scansSecrets && d.asks(f, info, q.secrets)
 	want.single = want.whole || want.head || want.secrets
 	want.database = want.database || want.whole && d.asks(f, info, q.database)
 	return want
