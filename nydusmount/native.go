@@ -118,26 +118,22 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 	for id, source := range sources {
 		reader.AddSource(id, source)
 	}
-	var referred int64
-	for i := range image.Layers {
-		if layer := &image.Layers[i]; layer.Refers() && sources[layer.BlobID()] != nil {
-			referred += sources[layer.BlobID()].Size()
-		}
-	}
 	m := &Mount{
-		Image:    image,
-		Layers:   make([]*View, len(image.Layers)),
-		Warnings: keyWarnings(image, bootstrap.Tree, tails),
-		Verified: Verified,
-		Ordered:  InOrder(image, bootstrap),
-		stores:   Stores(image, bootstrap.Tree, tails),
-		tails:    starts,
-		reader:   reader,
+		Image:      image,
+		Layers:     make([]*View, len(image.Layers)),
+		Warnings:   keyWarnings(image, bootstrap.Tree, tails),
+		Verified:   Verified,
+		WholeBlobs: wholeBlobs,
+		WholeBytes: wholeBytes,
+		Referred:   referredSize(image, sources),
+		Ordered:    InOrder(image, bootstrap),
+		stores:     Stores(image, bootstrap.Tree, tails),
+		tails:      starts,
+		reader:     reader,
 	}
 	if len(image.Layers) == 0 {
 		m.NoLayers = "the manifest lists no data blobs"
 	}
-	m.WholeBlobs, m.WholeBytes, m.Referred = wholeBlobs, wholeBytes, referred
 	if o.whole {
 		m.Verified = VerifiedWhole
 	}
@@ -242,6 +238,17 @@ func referredData(image *nydusimage.Image, layer *nydusimage.Layer, table *rafs.
 		return nil, fmt.Errorf("its data %s has %d bytes: %w", layer.Ref, table.CompressedSize, rafs.ErrCorrupt)
 	}
 	return image.Data(layer, int64(table.CompressedSize))
+}
+
+// referredSize is how many bytes the OCI layers have that hold the layers' data.
+func referredSize(image *nydusimage.Image, sources map[string]blob.Source) (size int64) {
+	for i := range image.Layers {
+		layer := &image.Layers[i]
+		if source := sources[layer.BlobID()]; layer.Refers() && source != nil {
+			size += source.Size()
+		}
+	}
+	return size
 }
 
 // view opens a tree's data; self is the ID of the blob that carries the tree.
