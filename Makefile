@@ -1,4 +1,5 @@
-# `make help` lists the targets. Needs GNU make, bash and Go; `make test` installs the rest (scripts/tools.sh).
+# `make help` lists the targets. Needs GNU make, bash and Go; the tests Rust and a C compiler besides, and on Debian `make test`
+# installs the rest as root (scripts/tools.sh).
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,8 +18,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/aquasecurity/trivy/pkg
 
 FUZZTIME ?= 10s
 FUZZ ?= \w+
-# Those of which make test runs some thousand inputs in seconds; of the others it runs the seeds.
+# make test runs 3000 inputs of the quick ones, and 300 of those that mount or compare whole images: some seconds of each.
 QUICKFUZZ := Open|Check|Mutated|MutatedCheck|Image|TOC|ReadTOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
+SLOWFUZZ := Accepted|DamagedBootstrap
 PLATFORMS := $(shell sed -n 's/.*{os: \([a-z]*\), arch: \([a-z0-9]*\)}.*/\1_\2/p' plugin.yaml)
 HOST := $(shell go env GOOS)_$(shell go env GOARCH)
 EXE := $(shell go env GOEXE)
@@ -125,10 +127,12 @@ test: ## install the tools, then run everything: some 40 minutes on a fresh mach
 	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
 	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
 	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=3000x FUZZ='$(QUICKFUZZ)')
+	$(call step,fuzz images,$(MAKE) --no-print-directory fuzz FUZZTIME=300x FUZZ='$(SLOWFUZZ)')
 
 .PHONY: race
-race: tools build trivy archive ## all tests under the race detector (needs a C compiler; builds Trivy once more)
-	CGO_ENABLED=1 go test -race -count=1 -timeout 40m ./...
+race: tools build trivy archive ## all tests, and the command they run, under the race detector (needs a C compiler; builds Trivy once more)
+	CGO_ENABLED=1 go build -race -ldflags '$(LDFLAGS)' -o bin/race/trivy-nydus$(EXE) .
+	RACE=1 CGO_ENABLED=1 go test -race -count=1 -timeout 90m ./...
 
 .PHONY: race-libraries
 race-libraries: ## those of the packages without Trivy, but for the longest
@@ -180,8 +184,8 @@ readme: ## make the outputs in README.md anew
 
 # The mechanical part of an update: go.mod, from the new Trivy's own, and what names the version. Then make test.
 .PHONY: bump-trivy
-bump-trivy: ## build in another Trivy: make bump-trivy VERSION=0.75.0
-	scripts/bump-trivy.sh '$(VERSION)'
+bump-trivy: ## build in another Trivy: make bump-trivy TO=0.75.0
+	scripts/bump-trivy.sh '$(TO)'
 
 .PHONY: clean
 clean: ## remove bin/ and dist/

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# bump-trivy.sh VERSION: builds in another Trivy. Takes that Trivy's own requirements into go.mod, since its versions
+# bump-trivy.sh TO: builds in another Trivy. Takes that Trivy's own requirements into go.mod, since its versions
 # cannot be listed by `go get`, adds ours, and renames the version in the documents. What Trivy changed in the code that
 # ours follows (imageFlags, transport.go, artifact/) is for a person: the tests compare with the new trivy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=${1#v}
-[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || { echo "bump-trivy: VERSION=0.75.0 is what a version looks like, not '$1'" >&2; exit 2; }
+version=${1:-}; version=${version#v}
+[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || { echo "bump-trivy: TO=0.75.0 is what a version looks like, not '$1'" >&2; exit 2; }
 old=$(sed -n 's|^\tgithub.com/aquasecurity/trivy v||p' go.mod)
 
 module=$(go mod download -json "github.com/aquasecurity/trivy@v$version")

@@ -145,7 +145,7 @@ func (l *faultLab) run(c faultCase, cache string, flags ...string) (faultRun, er
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()
-	command, err := filepath.Abs(filepath.Join("..", "..", "bin", "trivy-nydus"))
+	command, err := program("trivy-nydus")
 	if err != nil {
 		return faultRun{}, err
 	}
