@@ -63,7 +63,7 @@ func (e *incompleteError) Error() string {
 }
 
 // scanMany scans one image after the other. A failure is told at once and does
-// not stop the rest; the worst exit code counts.
+// not stop the rest; the highest exit code counts.
 func (s *session) scanMany(ctx context.Context, options flag.Options, targets []string, stdout io.Writer) (err error) {
 	out, err := openOutput(options.Output, stdout)
 	if err != nil {
@@ -76,14 +76,16 @@ func (s *session) scanMany(ctx context.Context, options flag.Options, targets []
 	}
 	defer func() { err = errors.Join(err, evidence.Close()) }()
 
-	failed := 0
+	failed, worst := 0, 0
 	var findings error
 	for _, target := range targets {
 		err := s.scanToLine(ctx, options, target, out, evidence)
 		var exit *types.ExitError
 		switch {
 		case errors.As(err, &exit):
-			findings = err
+			if exit.Code > worst {
+				worst, findings = exit.Code, err
+			}
 		case ctx.Err() != nil:
 			return err
 		case err != nil:

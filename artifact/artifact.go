@@ -203,6 +203,10 @@ func (a *Artifact) inspect(ctx context.Context, name string) (r record, err erro
 	if err != nil {
 		return r, err
 	}
+	// What is read after the end of the context may be missing without an error.
+	if err := context.Cause(ctx); err != nil {
+		return r, err
+	}
 	if err := a.store(ctx, r.ImageKey, missingImage, results); err != nil {
 		return r, err
 	}

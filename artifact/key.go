@@ -16,7 +16,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 5
+	version = 6
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -86,7 +86,8 @@ func (a *Artifact) digestDatabases() (string, error) {
 }
 
 // digestFiles hashes what a scan of the files depends on: paths, visibility,
-// modes, sizes, and the digests and places of their chunks.
+// modes, sizes, the digests and places of their chunks, and how their blobs are
+// decoded.
 func digestFiles(files []wantedFile) (string, error) {
 	h := sha256.New()
 	var number [8]byte
@@ -113,6 +114,18 @@ func digestFiles(files []wantedFile) (string, error) {
 			// A digest is what an image says of a chunk: that it is true of another chunk
 			// was not seen. So all counts by which the chunk is found and decoded.
 			_, _ = io.WriteString(h, f.view.BlobID(c.Blob))
+			b := &f.view.Blobs()[c.Blob]
+			put(uint64(b.Compressor))
+			put(uint64(b.Digester))
+			put(uint64(b.Features))
+			put(uint64(b.Cipher))
+			put(uint64(b.Meta.Compressor))
+			put(b.Meta.Offset)
+			put(b.Meta.CompressedSize)
+			put(b.Meta.UncompressedSize)
+			secret, vector := b.Secret.Reveal()
+			h.Write(secret[:])
+			h.Write(vector[:])
 			put(uint64(c.Index))
 			put(uint64(c.Flags))
 			put(c.CompressedOffset)

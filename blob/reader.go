@@ -311,7 +311,7 @@ func (r *Reader) decode(e *entry, stored []byte, spanSize int) ([]byte, error) {
 	if err == nil {
 		data, err = e.codec.decode(plain, int(e.size))
 	}
-	if err == nil && len(data) > 0 && &data[0] == &stored[0] && len(data) < spanSize {
+	if err == nil && len(data) > 0 && len(stored) > 0 && &data[0] == &stored[0] && len(data) < spanSize {
 		// On its own, so that it does not keep its whole span in memory.
 		data = bytes.Clone(data)
 	}

@@ -2,8 +2,13 @@ package blob
 
 import "bytes"
 
-// maxSpare bounds the memory of the bytes that were fetched along.
-const maxSpare = 16 << 20
+const (
+	// maxSpare bounds the memory of the bytes that were fetched along.
+	maxSpare = 16 << 20
+	// maxSpares bounds how many runs of them are looked through for each chunk. Of real
+	// images some hundred are kept.
+	maxSpares = 1024
+)
 
 // A spare is a run of bytes of a blob that was fetched only because it lay in
 // the gap between two wanted chunks. What is wanted later may lie in it.
@@ -29,10 +34,10 @@ func (r *Reader) keepSpares(s span, data []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range gaps {
-		if r.spareBytes += int64(len(g.data)); r.spareBytes > maxSpare {
-			r.spareBytes -= int64(len(g.data))
+		if r.spareBytes+int64(len(g.data)) > maxSpare || len(r.spares[id]) == maxSpares {
 			return
 		}
+		r.spareBytes += int64(len(g.data))
 		r.spares[id] = append(r.spares[id], g)
 	}
 }

@@ -52,6 +52,10 @@ func (m *Meta) shared(c *rafs.Chunk, compressor rafs.Compressor) (shared *unit, 
 	if err == nil {
 		err = u.check()
 	}
+	if err == nil && u.stored == 0 && u.size > 0 {
+		// A context can hold enough of a gzip stream to give some bytes.
+		err = fmt.Errorf("the %d bytes that it shares are stored in none: %w", u.size, rafs.ErrCorrupt)
+	}
 	if err == nil && (entry.Within > u.size || entry.UncompressedSize > u.size-entry.Within) {
 		err = fmt.Errorf("its %d bytes at %d are not in the %d that it shares: %w", entry.UncompressedSize, entry.Within, u.size, rafs.ErrCorrupt)
 	}

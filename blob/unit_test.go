@@ -40,7 +40,7 @@ func (m *metaBuilder) batch(stored, size uint32) {
 type zranContext struct {
 	in, dictionary         uint64
 	stored, size, dictSize uint32
-	bits                   uint8
+	before, bits           uint8
 }
 
 func (m *metaBuilder) slice(c zranContext) {
@@ -51,7 +51,7 @@ func (m *metaBuilder) slice(c zranContext) {
 	context = le.AppendUint32(context, c.stored)
 	context = le.AppendUint32(context, c.size)
 	context = le.AppendUint32(context, c.dictSize)
-	m.contexts = append(m.contexts, append(context, 0, c.bits, 0, 0)...)
+	m.contexts = append(m.contexts, append(context, c.before, c.bits, 0, 0)...)
 }
 
 // header is the header of the table, of count contexts of size bytes at off.
@@ -246,6 +246,7 @@ func TestLyingContexts(t *testing.T) {
 		entry    MetaChunk
 		batch    [2]uint32
 		slice    zranContext
+		one      bool  // a chunk of one byte is asked for
 		is       error // nil for none
 		says     string
 	}{
@@ -273,6 +274,7 @@ func TestLyingContexts(t *testing.T) {
 		{name: "a dictionary behind the table", features: rafs.BlobZran, entry: sliced, slice: zranContext{stored: size, size: size, dictionary: 1, dictSize: 4}, is: rafs.ErrCorrupt, says: "a dictionary of 4 bytes at 1"},
 		{name: "a dictionary far away", features: rafs.BlobZran, entry: sliced, slice: zranContext{stored: size, size: size, dictionary: math.MaxUint64, dictSize: 4}, is: rafs.ErrCorrupt, says: "a dictionary of 4 bytes"},
 		{name: "a dictionary too large", features: rafs.BlobZran, entry: sliced, slice: zranContext{stored: size, size: size, dictSize: deflateWindow + 1}, is: rafs.ErrCorrupt, says: "has a dictionary of 32769 bytes"},
+		{name: "a slice stored in no bytes", features: rafs.BlobZran, entry: with(sliced, func(c *MetaChunk) { c.UncompressedSize = 1 }), slice: zranContext{size: 1, before: 0xc2, bits: 7}, one: true, is: rafs.ErrCorrupt, says: "are stored in none"},
 		{name: "too many bits", features: rafs.BlobZran, entry: sliced, slice: zranContext{stored: size, size: size, bits: 8}, is: rafs.ErrCorrupt, says: "8 bits before it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -284,6 +286,10 @@ func TestLyingContexts(t *testing.T) {
 				m.slice(c.slice)
 			}
 			tree := m.open(t, &memory{data: content}, c.features)
+			chunk := chunk
+			if c.one {
+				chunk.UncompressedSize = 1
+			}
 			data, err := tree.ReadChunk(&chunk)
 			if c.is == nil {
 				require.NoError(t, err)

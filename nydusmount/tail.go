@@ -108,7 +108,16 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	}
 	parsed, err := r.read(ctx, start, tail, b)
 	if known {
-		return parsed, err
+		if err == nil || ctx.Err() != nil {
+			return parsed, err
+		}
+		// What is kept came from this registry, with nothing to vouch for it: an image
+		// of which it looked sound may have kept it spoiled.
+		kept.Remove(kindTail, name)
+		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
+			return nil, fmt.Errorf("read the blob's tail: %w", err)
+		}
+		parsed, err = r.read(ctx, start, tail, b)
 	}
 	if damaged(parsed, err, int64(len(tail))) {
 		// Spoiled on the way, it comes another time as it is.

@@ -339,6 +339,27 @@ func TestCraftedOtherChunks(t *testing.T) {
 	}
 }
 
+// TestCraftedOtherCompressor: nor for that of another image that says of the same
+// bytes that they are compressed.
+func TestCraftedOtherCompressor(t *testing.T) {
+	t.Parallel()
+	text := bytes.Repeat([]byte("#"), 100)
+	size := uint32(len(text))
+	chunk := testimage.CraftedChunk{Flags: 1, Stored: size, Size: size, Digest: sha256.Sum256(text)}
+	image := func(edit func([]byte)) string {
+		return craftedLayout(t, testimage.Crafted{
+			Layers: [][]testimage.CraftedFile{nil}, Raw: text, EditBootstrap: edit,
+			Merged: []testimage.CraftedFile{{Path: "srv/.env", Hole: true, Size: uint64(size), Chunks: []testimage.CraftedChunk{chunk}}},
+		})
+	}
+	honest, evil := image(func(b []byte) { b[16] ^= 0x80 | 0x1 }), image(nil) // the superblock's flags: none in place of zstd
+	cache := []string{"--cache-dir", cacheDir(t)}
+	assert.Empty(t, secretPaths(scanCrafted(t, honest, cache...)))
+	args, output := scanArguments(t, evil, cache...)
+	refusedCrafted(t, []string{"srv/.env", "zstd"}, args...)
+	assert.NoFileExists(t, output)
+}
+
 // TestCraftedOtherImage: what an image's package databases say of a layer is not
 // taken for another image with that layer.
 func TestCraftedOtherImage(t *testing.T) {

@@ -24,6 +24,8 @@ type Crafted struct {
 
 	History []v1.History // nil: none
 	Config  v1.Config
+	// EditBootstrap changes the merged bootstrap.
+	EditBootstrap func([]byte)
 	// Archive is added to the bootstrap layer's archive, behind the bootstrap.
 	Archive []CraftedEntry
 	// Edit changes the manifest last.
@@ -102,6 +104,9 @@ func (c *Crafted) image() (v1.Image, error) {
 		chunk.Blob = uint32(layerOf(f))
 		return []CraftedChunk{chunk}
 	})
+	if c.EditBootstrap != nil {
+		c.EditBootstrap(boot)
+	}
 	archive, err := c.archive(boot)
 	if err != nil {
 		return nil, err
