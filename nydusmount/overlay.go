@@ -58,14 +58,9 @@ func (m *Mount) Overlay() (*Overlay, error) {
 // Layer returns the index of the layer that brought what the path shows, and
 // whether the path is there.
 func (o *Overlay) Layer(name string) (int, bool) {
-	node := o.root
-	if name == "." {
-		return node.layer, true
-	}
-	for part := range strings.SplitSeq(name, "/") {
-		if node = node.children[part]; node == nil {
-			return 0, false
-		}
+	node := o.lookup(name)
+	if node == nil {
+		return 0, false
 	}
 	return node.layer, true
 }

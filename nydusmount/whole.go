@@ -31,7 +31,8 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelWhole)
 	count := func(size int64) { blobs, bytes = blobs+1, bytes+size }
-	first := make(map[string]*Tail) // by the blob's digest
+	first := make(map[string]*Tail)   // by the blob's digest
+	referred := make(map[string]bool) // OCI layers, by their digests
 	for i, tail := range tails {
 		if tail == nil {
 			continue
@@ -57,9 +58,10 @@ func verifyWhole(ctx context.Context, image *nydusimage.Image, tails []*Tail, so
 			})
 		}
 		data := sources[layer.BlobID()]
-		if before != nil || data == nil || !layer.Refers() {
+		if data == nil || !layer.Refers() || referred[layer.Ref.String()] {
 			continue
 		}
+		referred[layer.Ref.String()] = true
 		count(data.Size())
 		group.Go(func() error {
 			if err := verifyBlob(ctx, data, layer.Ref.String(), nil); err != nil {
