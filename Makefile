@@ -117,7 +117,7 @@ lint: ## gofmt and go vet
 	go vet ./...
 
 .PHONY: test
-test: ## install the tools, then run everything: some 40 minutes on a fresh machine, 5 on a warm one
+test: ## install the tools, then run everything: 15 to 30 minutes, Trivy and the tools built anew among them
 	$(call step,tools,scripts/tools.sh)
 	$(call step,build,$(MAKE) --no-print-directory build trivy archive)
 	$(call step,reproduce,$(MAKE) --no-print-directory reproduce)

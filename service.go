@@ -222,22 +222,28 @@ func (s *service) closingLine() {
 		return
 	}
 	e := s.evidence()
-	verified := verifiedLine(e)
-	switch {
-	case e.Scan.SBOM != "":
-		verified = fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
-	case s.ours.mount == mountNydusd:
-		verified = nydusdLine(e)
-	case e.Scan.Verified == nydusmount.Unvouched:
-		verified = unvouchedLine(e)
-	}
 	in := ""
 	if e.Traffic.Requests > 0 { // none for a layout on this machine
 		in = fmt.Sprintf(" in %d requests", e.Traffic.Requests)
 	}
 	fmt.Fprintf(s.stderr, "nydus: read %s of %s (%s, %s needed)%s, %.1f s (network %.1f s, decoding %.1f s, analyzers %.1f s); %s\n",
 		bytesString(e.Traffic.Bytes), bytesString(e.Image.Size), percent(e.Traffic.Bytes, e.Image.Size), bytesString(e.Traffic.Floor),
-		in, e.Seconds, e.Traffic.WaitingSeconds, e.Scan.DecodingSeconds, e.Scan.AnalyzingSeconds, verified)
+		in, e.Seconds, e.Traffic.WaitingSeconds, e.Scan.DecodingSeconds, e.Scan.AnalyzingSeconds, s.sourceLine(e))
+}
+
+// sourceLine is the end of the closing line: what the report comes from, and how far
+// that was verified.
+func (s *service) sourceLine(e evidence) string {
+	switch {
+	case e.Scan.SBOM != "":
+		return fmt.Sprintf("no file of the image, but its %s document was scanned, manifest %s", e.Scan.SBOM, e.Image.Manifest)
+	case s.ours.mount == mountNydusd:
+		return nydusdLine(e)
+	case e.Scan.Verified == nydusmount.Unvouched:
+		return unvouchedLine(e)
+	default:
+		return verifiedLine(e)
+	}
 }
 
 // verifiedLine is the end of the closing line for an image that was verified, but

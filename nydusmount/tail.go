@@ -98,35 +98,27 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 		return nil, err
 	}
 	name := tailName(image, layer, start)
-	tail := kept.Get(kindTail, name)
-	known := int64(len(tail)) == size-start
-	if !known {
-		tail = make([]byte, size-start)
-		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
-			return nil, fmt.Errorf("read the blob's tail: %w", err)
-		}
-	}
-	parsed, err := r.read(ctx, start, tail, b)
-	if known {
-		if err == nil || ctx.Err() != nil {
+	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
+		parsed, err := r.read(ctx, start, tail, b)
+		if err == nil || !damaged(parsed, err, size-start) {
 			return parsed, err
 		}
 		// What is kept came from this registry, with nothing to vouch for it: an image
 		// of which it looked sound may have kept it spoiled.
 		kept.Remove(kindTail, name)
+	}
+	tail := make([]byte, size-start)
+	fetch := func() (*Tail, error) {
 		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
 			return nil, fmt.Errorf("read the blob's tail: %w", err)
 		}
-		parsed, err = r.read(ctx, start, tail, b)
+		return r.read(ctx, start, tail, b)
 	}
-	if damaged(parsed, err, int64(len(tail))) {
-		// Spoiled on the way, it comes another time as it is.
-		if err := layer.Source.ReadRange(ctx, tail, start); err != nil {
-			return nil, fmt.Errorf("read the blob's tail: %w", err)
-		}
-		parsed, err = r.read(ctx, start, tail, b)
+	parsed, err := fetch()
+	if damaged(parsed, err, size-start) {
+		parsed, err = fetch() // spoiled on the way, it comes another time as it is
 	}
-	if image.InRegistry() && damaged(parsed, err, int64(len(tail))) {
+	if image.InRegistry() && damaged(parsed, err, size-start) {
 		// Whether it is so in the blob, or not what the registry should give, only
 		// the blob's digest tells.
 		if tail, err = provenTail(ctx, layer, start); err != nil {

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=${1:-}; version=${version#v}
+version=${1#v}
 [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || { echo "bump-trivy: TO=0.75.0 is what a version looks like, not '$1'" >&2; exit 2; }
 old=$(sed -n 's|^\tgithub.com/aquasecurity/trivy v||p' go.mod)
 

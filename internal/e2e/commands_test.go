@@ -28,10 +28,11 @@ var offline = []string{
 // program is where make has built a command. With RACE that is the one under the race detector, whose reports end it with
 // another exit code than any that a test expects.
 func program(name string) (string, error) {
-	if raced := filepath.Join("..", "..", "bin", "race", name); os.Getenv("RACE") != "" && name == "trivy-nydus" {
-		return filepath.Abs(raced)
+	folder := filepath.Join("..", "..", "bin")
+	if os.Getenv("RACE") != "" && name == "trivy-nydus" {
+		folder = filepath.Join(folder, "race")
 	}
-	return filepath.Abs(filepath.Join("..", "..", "bin", name))
+	return filepath.Abs(filepath.Join(folder, name))
 }
 
 // built is program, which must be there.

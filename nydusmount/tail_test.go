@@ -1,0 +1,39 @@
+package nydusmount
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+)
+
+// TestSpoiledTailIsReadAnew: a tail that was kept spoiled does not fail each scan
+// from then on.
+func TestSpoiledTailIsReadAnew(t *testing.T) {
+	image, bootstrap, _ := opened(t, testimage.NewerLayout(t)+":crc32")
+	layer, kept := &image.Layers[0], nydusimage.NewMetadataCache(t.TempDir())
+	entries, err := blobEntries(image, bootstrap.Tree, allLayers(image))
+	require.NoError(t, err)
+	read := func() *Tail {
+		tail, err := readTail(t.Context(), image, layer, entries[layer.BlobID()], false, nil, kept)
+		require.NoError(t, err)
+		return tail
+	}
+	want := read()
+	require.NotNil(t, want.Tree)
+	name := tailName(image, layer, want.Start)
+	sound := kept.Get(kindTail, name)
+	require.NotEmpty(t, sound)
+	spoiled := bytes.Clone(sound)
+	spoiled[want.TOC.Part(blob.PartBootstrap).Offset-want.Start] ^= 1
+	require.NoError(t, kept.Put(kindTail, name, spoiled))
+	_, err = (&tailReader{layer: layer, names: image.Limits().Names}).read(t.Context(), want.Start, spoiled, entries[layer.BlobID()])
+	require.Error(t, err, "it shows")
+	assert.Equal(t, want.Sum, read().Sum)
+	assert.Equal(t, sound, kept.Get(kindTail, name))
+}
