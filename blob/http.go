@@ -11,20 +11,17 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // resumes is how often a body that breaks off is asked for again, from where
 // it broke, before the range is given up.
 const resumes = 5
 
-// HTTP is a [Source] over ranged GET requests.
+// HTTP is a [Source] over ranged GET requests. See [Server.Blob].
 type HTTP struct {
-	transport http.RoundTripper
-	origin    *url.URL
-	size      int64
-	notice    func(string)
+	server *Server
+	origin *url.URL
+	size   int64
 
 	mu sync.Mutex
 	// target is where the registry redirected to last. Presigned addresses
@@ -39,25 +36,7 @@ type HTTP struct {
 	whole    *spool
 	download chan struct{}
 	noticed  bool
-	temp     *rafs.Budget // what such downloads may take of the disk
-	// single says that the server does not give several ranges at once.
-	single bool
 }
-
-// NewHTTP returns the source of the blob at the given address, size bytes
-// long. The transport authenticates, keeps credentials from other hosts and
-// repeats failed requests (see [Retry]). notice, which may be nil, is told once
-// when the server has no ranges and the blob is downloaded whole.
-func NewHTTP(transport http.RoundTripper, address *url.URL, size int64, notice func(string)) *HTTP {
-	if notice == nil {
-		notice = func(string) {}
-	}
-	return &HTTP{transport: transport, origin: address, size: size, notice: notice}
-}
-
-// Spool sets what may be taken of the disk for blobs that are downloaded whole. It
-// must be called before anything is read.
-func (h *HTTP) Spool(temp *rafs.Budget) { h.temp = temp }
 
 // Size implements [Source].
 func (h *HTTP) Size() int64 { return h.size }
@@ -71,7 +50,7 @@ func (h *HTTP) Close() error {
 	}
 	err := h.whole.Close()
 	h.whole = nil
-	h.temp.Return(uint64(h.size))
+	h.server.temp.Return(uint64(h.size))
 	return err
 }
 
@@ -220,7 +199,7 @@ func (h *HTTP) ask(ctx context.Context, address *url.URL, byteRange string) (*ht
 	req.Header.Set("Range", byteRange)
 	// A compressed transfer would have ranges of its own.
 	req.Header.Set("Accept-Encoding", "identity")
-	return h.transport.RoundTrip(req)
+	return h.server.transport.RoundTrip(req)
 }
 
 func (h *HTTP) lastTarget() *url.URL {
@@ -271,13 +250,13 @@ func (h *HTTP) spool(resp *http.Response) error {
 	h.mu.Unlock()
 
 	if tell {
-		h.notice(fmt.Sprintf("%s has no ranges: downloading a blob of %d bytes whole", resp.Request.URL.Host, h.size))
+		h.server.notice(fmt.Sprintf("%s has no ranges: downloading a blob of %d bytes whole", resp.Request.URL.Host, h.size))
 	}
 	var whole *spool
-	err := h.temp.Take("a blob from a registry without ranges", uint64(h.size))
+	err := h.server.temp.Take("a blob from a registry without ranges", uint64(h.size))
 	if err == nil {
 		if whole, err = newSpool(resp.Body, h.size); err != nil {
-			h.temp.Return(uint64(h.size))
+			h.server.temp.Return(uint64(h.size))
 		}
 	}
 	h.mu.Lock()

@@ -65,7 +65,7 @@ func (s *server) source(t *testing.T, size int, notice func(string)) *HTTP {
 	t.Helper()
 	address, err := url.Parse(s.URL + "/blob")
 	require.NoError(t, err)
-	h := NewHTTP(Retry(s.Client().Transport), address, int64(size), notice)
+	h := NewServer(Retry(s.Client().Transport), notice, nil).Blob(address, int64(size))
 	t.Cleanup(func() { assert.NoError(t, h.Close()) })
 	return h
 }

@@ -9,11 +9,12 @@ const (
 	// smallGap is how many unwanted bytes between two wanted chunks are always
 	// fetched along: naming another range costs as much.
 	smallGap = 512
-	// largeGap is the most that is fetched along to save a request, where each
-	// range needs one: what 100 Mbit/s carries in some 10 ms.
+	// requestGap takes its place where each range needs a request: 100 Mbit/s carry
+	// 250 kB in a round trip of 20 ms, which several requests share.
+	requestGap = 32 << 10
+	// largeGap is the most that is fetched along there of what is not small.
 	largeGap = 128 << 10
-	// gapShare bounds, as a part of the wanted bytes, what is fetched along to
-	// save requests.
+	// gapShare bounds that in sum, as a part of the wanted bytes.
 	gapShare = 1. / 16
 	// maxSpan bounds a span, and with it what a broken connection costs.
 	maxSpan = 2 << 20
@@ -64,20 +65,21 @@ func plan(entries []*entry, several bool) []span {
 	return spans
 }
 
-// bridged returns the longest gap, in bytes, that is fetched along: the smallest
-// gaps come first, as long as all of them are gapShare of what is wanted.
+// bridged returns the longest gap, in bytes, that is fetched along where each range
+// needs a request: beside small ones the smallest, as long as these are in sum no
+// more than gapShare of what is wanted.
 func bridged(entries []*entry) int64 {
 	var gaps []int64
 	var wanted, end int64
 	for n, e := range entries {
-		if gap := e.off - end; n > 0 && gap > smallGap && gap <= largeGap {
+		if gap := e.off - end; n > 0 && gap > requestGap && gap <= largeGap {
 			gaps = append(gaps, gap)
 		}
 		wanted += int64(e.stored)
 		end = max(end, e.off+int64(e.stored))
 	}
 	slices.Sort(gaps)
-	longest, left := int64(smallGap), int64(float64(wanted)*gapShare)
+	longest, left := int64(requestGap), int64(float64(wanted)*gapShare)
 	for _, gap := range gaps {
 		if left -= gap; left < 0 {
 			break

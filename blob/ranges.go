@@ -21,22 +21,28 @@ type byteRange struct {
 	data []byte
 }
 
+// errSingly says that a server has given none of several ranges that it was asked for
+// at once: they are to be asked for one by one.
+var errSingly = errors.New("the server does not give several ranges at once")
+
 // A rangesReader is a [Source] that may give several ranges for one request.
 type rangesReader interface {
 	// several says whether that is worth a try.
 	several() bool
 	// readRanges fills ranges, which are in ascending order and apart. It returns
-	// nil only when all were filled.
+	// nil only when all were filled, and errSingly where that was not worth the try.
 	readRanges(ctx context.Context, ranges []byteRange) error
 }
 
-// several says whether a source may give several ranges for one request.
+// several says whether several ranges of a source are worth one request: where they are
+// not asked for over a network, requests cost nothing.
 func several(source Source) bool {
 	r, ok := source.(rangesReader)
-	return ok && r.several()
+	return !ok || r.several()
 }
 
-// readRanges reads ranges of a source, in one request where it can.
+// readRanges reads ranges of a source, in one request where it can, with errSingly where
+// that turns out not to be so.
 func readRanges(ctx context.Context, source Source, ranges []byteRange) error {
 	if r, ok := source.(rangesReader); ok && len(ranges) > 1 && r.several() {
 		return r.readRanges(ctx, ranges)
@@ -55,11 +61,11 @@ func readRanges(ctx context.Context, source Source, ranges []byteRange) error {
 func (h *HTTP) several() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.single && h.whole == nil && h.download == nil
+	return !h.server.single.Load() && h.whole == nil && h.download == nil
 }
 
-// readRanges implements rangesReader. What the server does not give in one
-// answer is asked for range by range.
+// readRanges implements rangesReader. What is missing of an answer is asked for range
+// by range.
 func (h *HTTP) readRanges(ctx context.Context, ranges []byteRange) error {
 	for _, r := range ranges {
 		if err := checkRange(r.off, int64(len(r.data)), h.size); err != nil {
@@ -72,6 +78,9 @@ func (h *HTTP) readRanges(ctx context.Context, ranges []byteRange) error {
 	left, err := h.readParts(ctx, ranges)
 	if err != nil {
 		return err
+	}
+	if len(left) == len(ranges) && !h.several() {
+		return errSingly
 	}
 	for _, r := range left {
 		if err := h.ReadRange(ctx, r.data, r.off); err != nil {
@@ -94,7 +103,7 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 	var answer *answerError
 	switch {
 	case errors.As(err, &answer):
-		h.askSingly() // the server may refuse the list, not the ranges
+		h.server.single.Store(true) // it may refuse the list, not the ranges
 		return ranges, nil
 	case ctx.Err() != nil:
 		return nil, h.ended(ctx, err)
@@ -105,7 +114,7 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 	defer resp.Body.Close() // one that is longer than it should be is not read
 	kind, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusPartialContent || err != nil || kind != "multipart/byteranges" {
-		h.askSingly()
+		h.server.single.Store(true)
 		return ranges, nil
 	}
 	left, err := h.fillParts(multipart.NewReader(resp.Body, params["boundary"]), ranges)
@@ -114,7 +123,7 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 		// The last boundary, so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, resp.Body, maxEpilogue)
 	case !errors.Is(err, errBroken):
-		h.askSingly()
+		h.server.single.Store(true)
 	}
 	if ctx.Err() != nil {
 		return nil, h.ended(ctx, err)
@@ -154,11 +163,4 @@ func (h *HTTP) fillParts(parts *multipart.Reader, ranges []byteRange) (left []by
 		}
 	}
 	return nil, nil
-}
-
-// askSingly gives up asking for several ranges at once.
-func (h *HTTP) askSingly() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.single = true
 }

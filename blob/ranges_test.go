@@ -3,11 +3,14 @@ package blob
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,6 +49,15 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 		panic(http.ErrAbortHandler)
 	}
 	return n, nil
+}
+
+// readAnyway reads ranges at once, or one by one from a server that gives them only so.
+func readAnyway(ctx context.Context, h *HTTP, ranges []byteRange) error {
+	err := readRanges(ctx, h, ranges)
+	if errors.Is(err, errSingly) {
+		err = readRanges(ctx, h, ranges)
+	}
+	return err
 }
 
 // Whatever a server makes of a request for several ranges, the bytes are right,
@@ -88,7 +100,7 @@ func TestReadRanges(t *testing.T) {
 			s := serve(t, data, faults...)
 			h := s.source(t, len(data), nil)
 			ranges := []byteRange{{100, make([]byte, 100)}, {3000, make([]byte, 100)}, {9900, make([]byte, 100)}}
-			require.NoError(t, readRanges(t.Context(), h, ranges))
+			require.NoError(t, readAnyway(t.Context(), h, ranges))
 			for _, r := range ranges {
 				assert.Equal(t, data[r.off:][:100], r.data, "bytes at %d", r.off)
 			}
@@ -104,12 +116,12 @@ func TestReadRangesFails(t *testing.T) {
 	data := noise(10000)
 	ranges := []byteRange{{100, make([]byte, 100)}, {3000, make([]byte, 100)}}
 	gone := repeat(3, status(404))
-	err := readRanges(t.Context(), serve(t, data, gone...).source(t, len(data), nil), ranges)
+	err := readAnyway(t.Context(), serve(t, data, gone...).source(t, len(data), nil), ranges)
 	assert.ErrorIs(t, err, ErrMissing)
 	assert.ErrorIs(t, err, ErrIncomplete)
 
 	short := serve(t, data[:3050])
-	assert.ErrorIs(t, readRanges(t.Context(), short.source(t, len(data), nil), ranges), ErrIncomplete)
+	assert.ErrorIs(t, readAnyway(t.Context(), short.source(t, len(data), nil), ranges), ErrIncomplete)
 
 	outside := []byteRange{{100, make([]byte, 100)}, {9990, make([]byte, 100)}}
 	s := serve(t, data)
@@ -138,16 +150,19 @@ func TestReadRangesGivesUp(t *testing.T) {
 // ranges; from another the smaller gaps between them are fetched along.
 func TestLoadAsksForSeveralRanges(t *testing.T) {
 	contents := noises(20)
-	packed, chunks := pack(t, 5000, contents...)
 	for name, c := range map[string]struct {
-		fault    http.HandlerFunc
+		gap      int
+		fault    []http.HandlerFunc
 		requests int
-	}{"several": {nil, 1}, "single": {status(400), 21}} {
+	}{
+		"several":             {5000, nil, 1},
+		"single":              {requestGap, repeat(1, status(400)), 2},
+		"single, large gaps":  {requestGap + 1, repeat(1, status(400)), 21},
+		"several, large gaps": {requestGap + 1, nil, 1},
+	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, packed.data)
-			if c.fault != nil {
-				s.faults = repeat(1, c.fault)
-			}
+			packed, chunks := pack(t, c.gap, contents...)
+			s := serve(t, packed.data, c.fault...)
 			tree := view(t, s.source(t, len(packed.data), nil))
 			release, err := tree.Load(t.Context(), chunks)
 			require.NoError(t, err)
@@ -158,11 +173,32 @@ func TestLoadAsksForSeveralRanges(t *testing.T) {
 				assert.Equal(t, contents[i], data)
 			}
 			assert.Len(t, s.asked(), c.requests)
-			stats := tree.reader.Stats()
-			assert.Equal(t, int64(1), stats.Requests)
-			assert.Equal(t, stats.Read, stats.Fetched)
 		})
 	}
+}
+
+// What turns out for one blob counts for the others of the server, and the ranges are
+// then asked for side by side.
+func TestLoadAsksSingly(t *testing.T) {
+	packed, chunks := pack(t, largeGap+1, noises(parallelRequests)...)
+	var arrived sync.WaitGroup
+	arrived.Add(parallelRequests)
+	together := func(w http.ResponseWriter, r *http.Request) {
+		arrived.Done()
+		arrived.Wait()
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(packed.data))
+	}
+	s := serve(t, packed.data, append(repeat(1, status(400)), repeat(parallelRequests, together)...)...)
+	first := s.source(t, len(packed.data), nil)
+	load := func(source Source) {
+		release, err := view(t, source).Load(t.Context(), chunks)
+		require.NoError(t, err)
+		release()
+	}
+	load(first)
+	assert.Len(t, s.asked(), 1+len(chunks))
+	load(first.server.Blob(first.origin, first.size))
+	assert.Len(t, s.asked(), 1+2*len(chunks))
 }
 
 // What the parts of an answer hold is verified like all else.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 const (
 	// parallelRequests is how many requests for data are under way at once: enough
 	// to fill a link with a long round trip, few enough for a registry's limits.
-	parallelRequests = 8
+	parallelRequests = 16
 	// inFlight bounds the stored bytes that are being fetched and decoded.
 	inFlight = 8 << 20
 	// defaultKept is how many decompressed bytes stay in memory after use, for
@@ -44,7 +45,7 @@ type Reader struct {
 	spareBytes int64
 
 	stats struct {
-		requests, fetched, chunks, again, bytes, decoding atomic.Int64
+		chunks, again, bytes, decoding atomic.Int64
 	}
 }
 
@@ -211,16 +212,33 @@ func (r *Reader) fetch(ctx context.Context, entries []*entry) error {
 		group.Go(func() error { return r.finish(e, stored, len(stored)+1, nil) })
 	}
 	if len(missing) > 0 {
-		source, known := r.sources[missing[0].blob]
-		many := known && several(source)
-		for _, spans := range requests(plan(missing, many), many) {
-			group.Go(func() error { return r.fetchSpans(ctx, source, spans) })
-		}
+		r.fetchMissing(ctx, group, r.sources[missing[0].blob], missing)
 	}
 	return group.Wait()
 }
 
-// fetchSpans makes the entries of spans of one blob ready, by one request.
+// fetchMissing lets the group make entries of one blob ready. source is nil for a blob
+// that the image does not have.
+func (r *Reader) fetchMissing(ctx context.Context, group *errgroup.Group, source Source, entries []*entry) {
+	many := several(source)
+	for _, spans := range requests(plan(entries, many), many) {
+		group.Go(func() error {
+			err := r.fetchSpans(ctx, source, spans)
+			if !errors.Is(err, errSingly) {
+				return err
+			}
+			var again []*entry
+			for n := range spans {
+				again = append(again, spans[n].entries...)
+			}
+			r.fetchMissing(ctx, group, source, again)
+			return nil
+		})
+	}
+}
+
+// fetchSpans makes the entries of spans of one blob ready, by one request. After
+// errSingly they are as they were.
 func (r *Reader) fetchSpans(ctx context.Context, source Source, spans []span) error {
 	var size int64
 	for n := range spans {
@@ -237,6 +255,9 @@ func (r *Reader) fetchSpans(ctx context.Context, source Source, spans []span) er
 	var data [][]byte
 	if err == nil {
 		data, err = r.readSpans(ctx, source, spans, size)
+	}
+	if errors.Is(err, errSingly) {
+		return err
 	}
 	var first error
 	for n, s := range spans {
@@ -267,8 +288,6 @@ func (r *Reader) readSpans(ctx context.Context, source Source, spans []span, siz
 			return nil, err
 		}
 	}
-	r.stats.requests.Add(1)
-	r.stats.fetched.Add(size)
 	all := make([]byte, size)
 	ranges := make([]byteRange, len(spans))
 	data := make([][]byte, len(spans))

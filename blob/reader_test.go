@@ -54,6 +54,13 @@ func (m *memory) asked() [][2]int64 {
 	return m.ranges
 }
 
+// singly is a memory of which each range needs a request.
+type singly struct{ *memory }
+
+func (singly) several() bool { return false }
+
+func (singly) readRanges(context.Context, []byteRange) error { return errSingly }
+
 // pack writes contents, gap bytes apart, as the zstd chunks of blob "b".
 func pack(t testing.TB, gap int, contents ...[]byte) (*memory, []rafs.Chunk) {
 	t.Helper()
@@ -123,12 +130,16 @@ func TestReadChunkOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	assert.Len(t, source.asked(), len(chunks), "requests")
+	asked := source.asked()
+	assert.Len(t, asked, len(chunks), "requests")
+	var fetched int64
+	for _, r := range asked {
+		fetched += r[1] - r[0]
+	}
 	stats := tree.reader.Stats()
 	assert.Equal(t, int64(20), stats.Chunks)
 	assert.Zero(t, stats.ChunksAgain)
-	assert.Equal(t, int64(20), stats.Requests)
-	assert.Equal(t, stats.Fetched, stats.Read, "all that was fetched was read")
+	assert.Equal(t, fetched, stats.Read, "all that was fetched was read")
 }
 
 func TestLoadMergesNeighbours(t *testing.T) {
@@ -281,11 +292,11 @@ func TestWaitersEndWithTheirContext(t *testing.T) {
 // At most so many requests are under way at once, in all of the image.
 func TestParallelRequestsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source, chunks := pack(t, largeGap+1, noises(30)...)
+		source, chunks := pack(t, largeGap+1, noises(40)...)
 		arrive := make(chan struct{})
 		source.fail = func(int) error { <-arrive; return nil }
-		tree := view(t, source)
-		for _, part := range [][]rafs.Chunk{chunks[:15], chunks[15:]} {
+		tree := view(t, singly{source})
+		for _, part := range [][]rafs.Chunk{chunks[:20], chunks[20:]} {
 			go func() {
 				release, err := tree.Load(t.Context(), part)
 				assert.NoError(t, err)
@@ -296,7 +307,7 @@ func TestParallelRequestsAreBounded(t *testing.T) {
 		assert.Len(t, source.asked(), parallelRequests)
 		close(arrive)
 		synctest.Wait()
-		assert.Len(t, source.asked(), 30)
+		assert.Len(t, source.asked(), 40)
 	})
 }
 

@@ -8,8 +8,6 @@ import (
 
 // Stats counts what a Reader has done so far.
 type Stats struct {
-	Requests     int64         // for data, as planned: without those repeated
-	Fetched      int64         // bytes asked for
 	Read         int64         // stored bytes of the chunks that were read, each byte once
 	Chunks       int64         // chunks decompressed and verified
 	ChunksAgain  int64         // of these, those that had been before
@@ -20,8 +18,6 @@ type Stats struct {
 // Stats returns the counts so far.
 func (r *Reader) Stats() Stats {
 	return Stats{
-		Requests:     r.stats.requests.Load(),
-		Fetched:      r.stats.fetched.Load(),
 		Read:         r.bytesRead(),
 		Chunks:       r.stats.chunks.Load(),
 		ChunksAgain:  r.stats.again.Load(),

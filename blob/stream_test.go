@@ -152,7 +152,7 @@ func BenchmarkStream(b *testing.B) {
 	address, err := url.Parse(server.URL)
 	require.NoError(b, err)
 	digest, buffer := digestOf(data), make([]byte, 128<<10)
-	whole := NewHTTP(Retry(server.Client().Transport), address, int64(len(data)), nil)
+	whole := NewServer(Retry(server.Client().Transport), nil, nil).Blob(address, int64(len(data)))
 	for name, source := range map[string]Source{"one request": whole, "ranges": struct{ Source }{whole}} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))

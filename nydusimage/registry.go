@@ -16,15 +16,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // A registry is a [store]: one repository on one host, logged in.
 type registry struct {
 	repository name.Repository
 	transport  http.RoundTripper // *transport.Wrapper: authenticated
-	notice     func(string)
-	temp       *rafs.Budget // for blobs of a registry without ranges
+	blobs      *blob.Server
 	// What it was logged in with, for Access.
 	auth    authn.Authenticator
 	scheme  *atomic.Value // of the host's last answer
@@ -113,8 +111,8 @@ func login(ctx context.Context, repository name.Repository, auth authn.Authentic
 		return nil, told.hide(err)
 	}
 	return &registry{
-		repository: repository, transport: authenticated, notice: func(s string) { o.notice("%s", s) },
-		temp: o.Limits.WithDefaults().Temp, auth: auth, scheme: scheme, secrets: told,
+		repository: repository, transport: authenticated, auth: auth, scheme: scheme, secrets: told,
+		blobs: blob.NewServer(told.quiet(authenticated), func(s string) { o.notice("%s", s) }, o.Limits.WithDefaults().Temp),
 	}, nil
 }
 
@@ -151,9 +149,7 @@ func (r *registry) blob(d v1.Descriptor) (blob.Source, error) {
 		Host:   r.repository.RegistryStr(),
 		Path:   fmt.Sprintf("/v2/%s/blobs/%s", r.repository.RepositoryStr(), d.Digest),
 	}
-	source := blob.NewHTTP(r.secrets.quiet(r.transport), address, d.Size, r.notice)
-	source.Spool(r.temp)
-	return source, nil
+	return r.blobs.Blob(address, d.Size), nil
 }
 
 // mirrors gives the references under which the mirrors of the reference's host
