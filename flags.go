@@ -55,6 +55,9 @@ type nydusOptions struct {
 // opened in one is not taken for one that is opened in another.
 func (o *nydusOptions) way() string {
 	way := o.mount
+	if place := o.nydusd.backend.Place(); o.mount == mountNydusd && place != "" {
+		way += " " + place
+	}
 	if o.mount == mountNative && o.unverified {
 		way += " --allow-unverified"
 	}

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	xsemaphore "golang.org/x/sync/semaphore"
 
@@ -50,8 +51,9 @@ var ErrLayers = errors.New("--require-layers")
 type Options struct {
 	// Name is what reports call the image: what the user gave.
 	Name string
-	// Mount names the way in which the image is mounted. Records of one way are
-	// not taken for those of another.
+	// Mount names the way in which the image is mounted, and where another process
+	// reads its data. Records of one way are not taken for those of another, nor
+	// results where nobody verifies the data.
 	Mount string
 	// RequireLayers refuses an image of which the hidden files are not known.
 	RequireLayers bool
@@ -148,7 +150,7 @@ func (a *Artifact) Inspect(ctx context.Context) (artifact.Reference, error) {
 
 // inspect mounts the image and scans what the cache does not have. The record is kept
 // under its name, unless parts of the image contradict each other: if they came spoiled,
-// the next scan finds it another.
+// the next scan finds it another. Nor is it where nothing fixes the image's bytes.
 func (a *Artifact) inspect(ctx context.Context, name string) (r record, err error) {
 	cut, err := a.mountAndCut(ctx)
 	if (err == nil && cut.contradicted) || errors.Is(err, rafs.ErrCorrupt) {
@@ -212,7 +214,7 @@ func (a *Artifact) inspect(ctx context.Context, name string) (r record, err erro
 	}
 	a.fillEvidence(ctx, version, cut.notes, missing)
 	r.Evidence = a.evidence
-	if !cut.contradicted {
+	if !cut.contradicted && a.lasts() {
 		a.keep(name, r)
 	}
 	return r, nil
@@ -228,8 +230,19 @@ func (a *Artifact) mountAndCut(ctx context.Context) (cut *slicing, err error) {
 	return cut, nil
 }
 
-// Clean implements [artifact.Artifact]: what was cached stays.
-func (a *Artifact) Clean(artifact.Reference) error { return nil }
+// cleanTime bounds the wait for a cache that another process holds.
+const cleanTime = 10 * time.Second
+
+// Clean implements [artifact.Artifact]: what was cached stays, unless it is of no use
+// to another scan.
+func (a *Artifact) Clean(reference artifact.Reference) error {
+	if a.mount == nil || a.lasts() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTime)
+	defer cancel()
+	return a.cache.DeleteBlobs(ctx, reference.BlobIDs)
+}
 
 func (o *Options) warn(line string) {
 	if o.Warn != nil {

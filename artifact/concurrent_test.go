@@ -35,14 +35,7 @@ func TestSixteenAtOnce(t *testing.T) {
 		}
 	}
 	testimage.WriteLayout(t, dir, images)
-	// Trivy's analyzers are the process's: to make them while others analyze is a race.
-	analyzers, err := NewAnalyzers(artifact.Option{
-		Parallel:          5,
-		DisabledAnalyzers: analyzer.TypeConfigFiles,
-		DisabledHandlers:  []ftypes.HandlerType{ftypes.UnpackagedPostHandler}, // it asks a server
-	}, func() (misconf.ScannerOption, error) { return misconf.ScannerOption{}, nil })
-	require.NoError(t, err)
-	require.NoError(t, analyzers.complete())
+	analyzers := newAnalyzers(t)
 	want := make(map[string][]ftypes.BlobInfo)
 	for name := range images {
 		c, metadata := newCaches(t)
@@ -64,6 +57,20 @@ func TestSixteenAtOnce(t *testing.T) {
 		}
 	}
 	group.Wait()
+}
+
+// newAnalyzers makes analyzers that need no checks and no server. Trivy's are the
+// process's: to make them while others analyze is a race.
+func newAnalyzers(t *testing.T) *Analyzers {
+	t.Helper()
+	analyzers, err := NewAnalyzers(artifact.Option{
+		Parallel:          5,
+		DisabledAnalyzers: analyzer.TypeConfigFiles,
+		DisabledHandlers:  []ftypes.HandlerType{ftypes.UnpackagedPostHandler}, // it asks a server
+	}, func() (misconf.ScannerOption, error) { return misconf.ScannerOption{}, nil })
+	require.NoError(t, err)
+	require.NoError(t, analyzers.complete())
+	return analyzers
 }
 
 func newCaches(t *testing.T) (cache.Cache, *nydusimage.MetadataCache) {

@@ -1,16 +1,19 @@
 package artifact
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 const (
@@ -55,17 +58,36 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		Size                    int64
 		FileChecksum            bool
 		Verified                nydusmount.Verification
+		Source                  string
 	}{
 		Blob: layer.digest, DiffID: layer.diffID, CreatedBy: layer.createdBy,
 		Files: files, Databases: databases, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, TreeVouched: w.treeVouched, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
+		Source:       a.source(),
 	})
 	if err != nil {
 		return "", err
 	}
 	return cache.CalcKey(keyPrefix+string(parts), version, a.group.AnalyzerVersions(), a.handlers.Versions(), a.option)
 }
+
+// source tells apart places that could give other bytes for the same digests, since
+// nobody compares them; "" where somebody does.
+func (a *Artifact) source() string {
+	switch a.mount.Verified {
+	case nydusmount.NotVerified:
+		return a.our.Mount + " " + a.image.Origin()
+	case nydusmount.NoDigests:
+		return rand.Text() // what is there now may be replaced: nothing is taken for it later
+	default:
+		return ""
+	}
+}
+
+// lasts says whether results may be taken for those of a later scan: something in
+// the image must say which bytes they come from.
+func (a *Artifact) lasts() bool { return a.mount.Verified != nydusmount.NoDigests }
 
 // digestDatabases hashes what the image shows of package databases.
 func (a *Artifact) digestDatabases() (string, error) {
@@ -90,11 +112,8 @@ func (a *Artifact) digestDatabases() (string, error) {
 // decoded.
 func digestFiles(files []wantedFile) (string, error) {
 	h := sha256.New()
-	var number [8]byte
-	put := func(n uint64) {
-		binary.LittleEndian.PutUint64(number[:], n)
-		h.Write(number[:])
-	}
+	put := numbersInto(h)
+	blobs := make(map[*rafs.Blob][sha256.Size]byte)
 	for i := range files {
 		f := &files[i].file
 		put(uint64(len(f.path)))
@@ -113,19 +132,13 @@ func digestFiles(files []wantedFile) (string, error) {
 			h.Write(c.Digest[:])
 			// A digest is what an image says of a chunk: that it is true of another chunk
 			// was not seen. So all counts by which the chunk is found and decoded.
-			_, _ = io.WriteString(h, f.view.BlobID(c.Blob))
 			b := &f.view.Blobs()[c.Blob]
-			put(uint64(b.Compressor))
-			put(uint64(b.Digester))
-			put(uint64(b.Features))
-			put(uint64(b.Cipher))
-			put(uint64(b.Meta.Compressor))
-			put(b.Meta.Offset)
-			put(b.Meta.CompressedSize)
-			put(b.Meta.UncompressedSize)
-			secret, vector := b.Secret.Reveal()
-			h.Write(secret[:])
-			h.Write(vector[:])
+			decoded, ok := blobs[b]
+			if !ok {
+				decoded = digestBlob(f.view.BlobID(c.Blob), b)
+				blobs[b] = decoded
+			}
+			h.Write(decoded[:])
 			put(uint64(c.Index))
 			put(uint64(c.Flags))
 			put(c.CompressedOffset)
@@ -135,4 +148,33 @@ func digestFiles(files []wantedFile) (string, error) {
 		}
 	}
 	return fmt.Sprintf("sha256:%x", h.Sum(nil)), nil
+}
+
+// digestBlob hashes which blob it is and how it is decoded; id is what the layer
+// around the tree says where the tree itself does not know.
+func digestBlob(id string, b *rafs.Blob) [sha256.Size]byte {
+	h := sha256.New()
+	_, _ = io.WriteString(h, id)
+	put := numbersInto(h)
+	put(uint64(b.Compressor))
+	put(uint64(b.Digester))
+	put(uint64(b.Features))
+	put(uint64(b.Cipher))
+	put(uint64(b.Meta.Compressor))
+	put(b.Meta.Offset)
+	put(b.Meta.CompressedSize)
+	put(b.Meta.UncompressedSize)
+	key, vector := b.Secret.Reveal()
+	h.Write(key[:])
+	h.Write(vector[:])
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// numbersInto returns a function that hashes a number.
+func numbersInto(h hash.Hash) func(uint64) {
+	var number [8]byte
+	return func(n uint64) {
+		binary.LittleEndian.PutUint64(number[:], n)
+		h.Write(number[:])
+	}
 }

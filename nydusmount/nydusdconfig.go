@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,6 +51,21 @@ func ParseBackend(kind string, config []byte) (Backend, error) {
 	}
 	resolved, err := json.Marshal(object)
 	return Backend{Type: kind, Config: resolved}, err
+}
+
+// Place names the backend and where the data lies in it, without credentials; "" is
+// none.
+func (b Backend) Place() string {
+	var config map[string]any
+	if b.Type == "" || json.Unmarshal(b.Config, &config) != nil {
+		return b.Type
+	}
+	maps.DeleteFunc(config, func(name string, _ any) bool { return !slices.Contains(public, name) })
+	place, err := json.Marshal(config) // sorted by name
+	if err != nil {
+		return b.Type
+	}
+	return b.Type + " " + string(place)
 }
 
 const (
