@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,10 +80,7 @@ func (c *checker) check(ctx context.Context, p checkPlatform) *checkedPair {
 		fmt.Errorf("the check took longer than %v (--timeout): %w", c.options.Timeout, context.DeadlineExceeded))
 	defer cancel()
 	report, err := c.compare(within, p, pair)
-	if errors.Is(within.Err(), context.DeadlineExceeded) {
-		err = timeUp(within, err)
-	}
-	pair.settle(report, err)
+	pair.settle(report, inTime(within, cmp.Or(err, within.Err())))
 	pair.Seconds = time.Since(started).Seconds()
 	pair.Source.add(c.source.spent().minus(before[0]))
 	pair.Target.add(c.target.spent().minus(before[1]))

@@ -37,9 +37,12 @@ type ourError struct{ error }
 
 func (e ourError) Unwrap() error { return e.error }
 
-// timeUp is the error of what has failed with ctx: that the time was up, whatever
-// else there was, and what was waited for.
-func timeUp(ctx context.Context, err error) error {
+// inTime is the error of what has failed with ctx, nil if nothing has. If the time was
+// up, it says that, whatever else there was, and what was waited for.
+func inTime(ctx context.Context, err error) error {
+	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, errStuck) {
+		return err
+	}
 	var waiting *blob.WaitError
 	if errors.As(err, &waiting) {
 		return fmt.Errorf("%w, %s", context.Cause(ctx), waiting.Reason())

@@ -172,13 +172,10 @@ func (s *service) openInspect(ctx context.Context, target string, o inspect.Outp
 		fmt.Errorf("opening the image took longer than %v (--timeout): %w", s.options.Timeout, context.DeadlineExceeded))
 	defer cancel()
 	opened, err := s.openSession(ctx, target)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = timeUp(ctx, err)
-	}
 	if o.Traffic != nil {
 		fmt.Fprintf(o.Err, "nydus: opening read %d bytes in %d requests\n", s.traffic.Bytes(), s.traffic.Requests())
 	}
-	return opened, err
+	return opened, inTime(ctx, err)
 }
 
 func (s *service) openSession(ctx context.Context, target string) (*inspect.Session, error) {

@@ -86,7 +86,7 @@ func (s *session) scanMany(ctx context.Context, options flag.Options, targets []
 			if exit.Code > worst {
 				worst, findings = exit.Code, err
 			}
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, errStuck):
 			return err
 		case err != nil:
 			failed++

@@ -175,9 +175,8 @@ func (s *session) restoreMisconf(ctx context.Context, options flag.Options, opti
 	return nil
 }
 
-// compileChecks returns the options of the misconfiguration scanners with the
-// compiled checks; empty ones where there is no such scanner.
-func (s *session) compileChecks() (misconf.ScannerOption, error) {
+// compileMisconf is what compileChecks does the first time, once misconf is known.
+func (s *session) compileMisconf() (misconf.ScannerOption, error) {
 	if s.misconf == nil {
 		return misconf.ScannerOption{}, nil
 	}

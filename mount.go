@@ -135,10 +135,7 @@ func (s *service) startDaemon(ctx context.Context, target, point string, prefetc
 		fmt.Errorf("mounting took longer than %v (--timeout): %w", s.options.Timeout, context.DeadlineExceeded))
 	defer cancel()
 	failed := func(err error) (*nydusmount.Daemon, error) {
-		if errors.Is(opening.Err(), context.DeadlineExceeded) {
-			err = timeUp(opening, err)
-		}
-		return nil, err
+		return nil, inTime(opening, err)
 	}
 	imageOptions, err := s.imageOptions(opening, target)
 	if err != nil {

@@ -193,10 +193,9 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 		return err
 	}
 	defer ownTempFolder()()
-	if err := extension.PreRun(ctx, options); err != nil {
-		return fmt.Errorf("before the scan: %w", err)
-	}
-	s, err := newSession(ctx, options, ours, targets, stderr)
+	bounded, cancel := withTimeout(ctx, options.Timeout)
+	defer cancel()
+	s, err := start(bounded, options, ours, targets, stderr)
 	if errors.Is(err, artifact.SkipScan) {
 		return nil
 	}
@@ -205,9 +204,9 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	if ours.many(args) {
-		err = s.scanMany(ctx, options, targets, stdout)
+		err = s.scanMany(ctx, options, targets, stdout) // each in a time of its own
 	} else {
-		err = s.scanOne(ctx, options, targets[0])
+		err = s.scanOne(bounded, options, targets[0])
 	}
 	if err != nil {
 		return err
@@ -218,7 +217,23 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 	return nil
 }
 
-// withTimeout bounds the scan of one image.
+// start runs what is to come before all scans, and starts a session.
+func start(ctx context.Context, options flag.Options, ours nydusOptions, targets []string, stderr io.Writer) (*session, error) {
+	var s *session
+	err := endsWith(ctx, func() (err error) {
+		if err := extension.PreRun(ctx, options); err != nil {
+			return fmt.Errorf("before the scan: %w", err)
+		}
+		s, err = newSession(ctx, options, ours, targets, stderr)
+		return err
+	})
+	if err != nil {
+		return nil, inTime(ctx, err)
+	}
+	return s, nil
+}
+
+// withTimeout bounds the start and the scan of one image.
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, timeout,
 		fmt.Errorf("the scan took longer than %v (--timeout): %w", timeout, context.DeadlineExceeded))
@@ -226,8 +241,6 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 
 // scanOne scans an image and writes its report.
 func (s *session) scanOne(ctx context.Context, options flag.Options, target string) error {
-	ctx, cancel := withTimeout(ctx, options.Timeout)
-	defer cancel()
 	report, service, err := s.scan(ctx, options, target)
 	defer service.close()
 	if err != nil {

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/aquasecurity/trivy/pkg/cache"
@@ -26,17 +27,24 @@ type session struct {
 
 	// current is the image that is being scanned: Trivy's runner asks for its
 	// service in the middle of a scan.
-	current    *service
-	analyzers  *artifact.Analyzers
-	misconf    *misconf.ScannerOption // nil until it is needed
-	cache      cache.Cache
-	closeCache func()
+	current   *service
+	analyzers *artifact.Analyzers
+	misconf   *misconf.ScannerOption // nil until it is needed
+	// compileChecks returns the options of the misconfiguration scanners with the
+	// compiled checks, empty ones where there is no such scanner. It compiles once.
+	compileChecks func() (misconf.ScannerOption, error)
+	cache         cache.Cache
+	closeCache    func()
+
+	transportsMu sync.Mutex
+	transports   map[string]http.RoundTripper // by registry
 }
 
 // newSession starts Trivy's runner, which downloads and opens databases. It
 // returns [tartifact.SkipScan] where nothing is to be scanned.
 func newSession(ctx context.Context, options flag.Options, ours nydusOptions, targets []string, stderr io.Writer) (*session, error) {
 	s := &session{ours: ours, stderr: stderr}
+	s.compileChecks = sync.OnceValues(s.compileMisconf)
 	runner, err := tartifact.NewRunner(ctx, databaseOptions(options, targets...), tartifact.TargetContainerImage,
 		tartifact.WithInitializeService(func(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
 			return s.current.initialize(ctx, config)
@@ -61,15 +69,18 @@ func (s *session) close(ctx context.Context) error {
 func (s *session) scan(ctx context.Context, options flag.Options, target string) (types.Report, *service, error) {
 	options.Target = target
 	s.current = &service{session: s, options: options, started: time.Now()}
-	report, err := s.runner.ScanImage(ctx, withoutMisconf(options))
-	if err == nil {
-		report, err = s.runner.Filter(ctx, options, report)
-	}
+	var report types.Report
+	err := endsWith(ctx, func() (err error) {
+		if report, err = s.runner.ScanImage(ctx, withoutMisconf(options)); err == nil {
+			report, err = s.runner.Filter(ctx, options, report)
+		}
+		return err
+	})
 	s.current.meter.stop()
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = timeUp(ctx, err)
+	if err != nil {
+		return types.Report{}, s.current, inTime(ctx, err)
 	}
-	return report, s.current, err
+	return report, s.current, nil
 }
 
 // analyzersFor makes the analyzers, once: they are global to the process.

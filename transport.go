@@ -22,9 +22,28 @@ const maxIdle = 16
 // before the watchdog of blobs (30 s) tries again: that would be on the same connection.
 const silence = 10 * time.Second
 
-// transport is Trivy's, with --insecure, --cacert and the proxy variables, and
+// transport is the transport to a registry and its mirrors. All images of a session
+// share it, and so its connections.
+func (s *service) transport(registry string) (http.RoundTripper, error) {
+	s.transportsMu.Lock()
+	defer s.transportsMu.Unlock()
+	if carrier, ok := s.transports[registry]; ok {
+		return carrier, nil
+	}
+	carrier, err := s.newTransport(registry)
+	if err != nil {
+		return nil, err
+	}
+	if s.transports == nil {
+		s.transports = make(map[string]http.RoundTripper)
+	}
+	s.transports[registry] = carrier
+	return carrier, nil
+}
+
+// newTransport is Trivy's, with --insecure, --cacert and the proxy variables, and
 // the certificates that docker and podman keep for the registry and its mirrors.
-func (s *service) transport(registry string, options ...xhttp.TransportOption) (http.RoundTripper, error) {
+func (s *service) newTransport(registry string, options ...xhttp.TransportOption) (http.RoundTripper, error) {
 	trivy := xhttp.NewTransport(xhttp.Options{
 		Insecure: s.options.Insecure,
 		CACerts:  s.options.CACerts,
@@ -70,7 +89,13 @@ type guardedTransport struct {
 
 // Build implements [xhttp.Transport].
 func (g guardedTransport) Build(options ...xhttp.TransportOption) http.RoundTripper {
-	carrier, err := g.service.transport(g.registry, options...)
+	var carrier http.RoundTripper
+	var err error
+	if len(options) == 0 {
+		carrier, err = g.service.transport(g.registry)
+	} else { // they are not for all requests
+		carrier, err = g.service.newTransport(g.registry, options...)
+	}
 	if err != nil {
 		return failing{err}
 	}

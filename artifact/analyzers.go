@@ -2,7 +2,6 @@ package artifact
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
@@ -18,20 +17,21 @@ type Analyzers struct {
 	handlers handler.Manager
 	option   artifact.Option
 	// compiled gives the options of the misconfiguration scanners with their
-	// checks, which it compiles once; nil once the groups have them.
+	// checks; nil once the groups have them.
 	compiled func() (misconf.ScannerOption, error)
 }
 
 // NewAnalyzers makes the analyzers for Trivy's options. They can tell which
 // files they want, their versions, and analyze files one by one. checks completes
-// the options of the misconfiguration scanners, which takes seconds: it is called
-// when the first file is to be analyzed, on a goroutine of its own.
+// the options of the misconfiguration scanners, which takes seconds the first time
+// and must give the same each time: it is called when the first file is to be
+// analyzed, on a goroutine of its own.
 func NewAnalyzers(option artifact.Option, checks func() (misconf.ScannerOption, error)) (*Analyzers, error) {
 	handlers, err := handler.NewManager(option)
 	if err != nil {
 		return nil, fmt.Errorf("start handlers: %w", err)
 	}
-	a := &Analyzers{handlers: handlers, option: option, compiled: sync.OnceValues(checks)}
+	a := &Analyzers{handlers: handlers, option: option, compiled: checks}
 	return a, a.start(misconf.ScannerOption{})
 }
 

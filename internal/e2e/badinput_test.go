@@ -396,11 +396,17 @@ func TestTimeout(t *testing.T) {
 	publish(t, registry, testimage.Tiny(t))
 	proxy := testregistry.CountingProxy(t, registry.Host())
 	proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.URL.Path, "/blobs/") {
+		if !strings.Contains(r.URL.Path, "/blobs/") && !strings.HasPrefix(r.URL.Path, "/v2/db/") {
 			return false
 		}
 		<-r.Context().Done()
 		return true
 	})
 	refused(t, []string{"--timeout", "1s", proxy.Host() + "/test/tiny:v6"}, "--timeout")
+	t.Run("the vulnerability database stalls", func(t *testing.T) {
+		r := run(t, "trivy-nydus", "--cache-dir", t.TempDir(), "--scanners", "vuln", "--db-repository", proxy.Host()+"/db:2",
+			"--skip-version-check", "--disable-telemetry", "--timeout", "1s", registry.Host()+"/test/tiny:v6")
+		assert.Equal(t, 2, r.code)
+		assert.Contains(t, r.stderr, "error: the scan took longer than 1s (--timeout)")
+	})
 }
