@@ -417,3 +417,22 @@ func TestBadChunkAmongGoodOnes(t *testing.T) {
 	}
 	assert.Len(t, source.asked(), 1)
 }
+
+// However many gaps are fetched along, so many are kept: each chunk is looked for in
+// all of them.
+func TestSparesAreBounded(t *testing.T) {
+	const size = 2 * maxSpares
+	r := NewReader(nil)
+	for _, blob := range []string{"a", "b"} {
+		s := span{end: 2 * size}
+		for n := range size {
+			s.entries = append(s.entries, &entry{key: key{blob: blob, off: 2 * int64(n), stored: 1}})
+		}
+		r.keepSpares(s, make([]byte, s.end))
+		assert.Len(t, r.spares[blob], maxSpares)
+	}
+	large := span{end: maxSpare, entries: []*entry{{key: key{blob: "c", stored: 1}}, {key: key{blob: "c", off: maxSpare - 1, stored: 1}}}}
+	r.keepSpares(large, make([]byte, maxSpare))
+	assert.Empty(t, r.spares["c"])
+	assert.LessOrEqual(t, r.spareBytes, int64(maxSpare))
+}
