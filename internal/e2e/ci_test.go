@@ -107,6 +107,9 @@ func TestExamplesForPipelines(t *testing.T) {
 	registry := testregistry.Start(t)
 	publish(t, registry, testimage.Tiny(t))
 	port := freePort(t)
+	trivy, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/aquasecurity/trivy").Output()
+	require.NoError(t, err)
+	templates := filepath.Join(strings.TrimSpace(string(trivy)), "contrib")
 	env := []string{
 		"IMAGE=" + registry.Host() + "/test/tiny:v6", "REGISTRY=" + registry.Host(), "REPOSITORY=test/tiny", "TOKEN=let-me-in",
 		"TRIVY_SKIP_DB_UPDATE=true", "TRIVY_SKIP_JAVA_DB_UPDATE=true", "TRIVY_OFFLINE_SCAN=true", "TRIVY_SKIP_CHECK_UPDATE=true",
@@ -121,7 +124,8 @@ func TestExamplesForPipelines(t *testing.T) {
 		t.Run(b.title(), func(t *testing.T) {
 			cache := cacheDir(t)
 			all := append(append([]string{"TRIVY_CACHE_DIR=" + cache}, env...), own...)
-			cmd := shell(t, strings.ReplaceAll(commands, "4954", port), all)
+			commands = strings.NewReplacer("4954", port, "@/contrib/", "@"+templates+"/").Replace(commands)
+			cmd := shell(t, commands, all)
 			for _, e := range own {
 				// A folder of the job's, as its cache step would have filled it.
 				if name, ok := strings.CutPrefix(e, "TRIVY_CACHE_DIR="); ok {
@@ -135,7 +139,7 @@ func TestExamplesForPipelines(t *testing.T) {
 }
 
 // shell prepares commands in a folder that holds what the examples say: the
-// archive and Trivy's template. The plugin is installed in a home of its own.
+// archive. The plugin is installed in a home of its own.
 func shell(t *testing.T, commands string, env []string) *exec.Cmd {
 	t.Helper()
 	dir, home := t.TempDir(), t.TempDir()
@@ -144,8 +148,6 @@ func shell(t *testing.T, commands string, env []string) *exec.Cmd {
 		require.NoError(t, err, "run: make archive")
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
 	}
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "contrib"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "contrib", "gitlab.tpl"), []byte(`{"vulnerabilities": {{ len . }}}`), 0o644))
 	path := filepath.Dir(built(t, "trivy")) + ":" + os.Getenv("PATH")
 	env = append(append(os.Environ(), "PATH="+path, "HOME="+home, "XDG_DATA_HOME="+home, "DOCKER_CONFIG="+home), env...)
 	if !strings.Contains(commands, "plugin install") && strings.Contains(commands, "trivy nydus") {
