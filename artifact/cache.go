@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	bberrors "go.etcd.io/bbolt/errors"
 
@@ -21,7 +22,8 @@ import (
 // the cache is asked or written, and waited for as long as the context allows.
 func OpenCache(option cache.Options) (_ cache.Cache, close func(), err error) {
 	if cache.NewType(option.Backend) == cache.TypeFS {
-		return &sharedCache{dir: option.CacheDir}, func() {}, nil
+		shared := &sharedCache{dir: option.CacheDir}
+		return shared, func() { _ = shared.Close() }, nil
 	}
 	c, close, err := cache.New(option)
 	if err != nil {
@@ -33,10 +35,26 @@ func OpenCache(option cache.Options) (_ cache.Cache, close func(), err error) {
 // cacheFile is where Trivy's filesystem cache lies in the cache folder.
 const cacheFile = "fanal/fanal.db"
 
-// A sharedCache is Trivy's filesystem cache, opened for each use.
+const (
+	// linger is how long the file stays open after a use: to open it takes two writes
+	// to the disk, and uses come close together.
+	linger = 20 * time.Millisecond
+	// maxOpen is after how long it is closed though uses go on, and rest for how long
+	// then: others may wait, and bbolt asks for the lock every 50 ms.
+	maxOpen = 500 * time.Millisecond
+	rest    = 75 * time.Millisecond
+)
+
+// A sharedCache is Trivy's filesystem cache, opened for a few uses at a time.
 type sharedCache struct {
 	dir string
 	mu  sync.Mutex // the lock does not hold within one process
+	// open is nil while the file is closed; opened is since when it is not, closing
+	// will close it. It is not opened before free.
+	open    *cache.FSCache
+	opened  time.Time
+	closing *time.Timer
+	free    time.Time
 	// failed is why it could not be opened. Trivy may leave the file locked then, for
 	// which another use would wait in vain.
 	failed error
@@ -47,9 +65,30 @@ var _ cache.Cache = (*sharedCache)(nil)
 func (s *sharedCache) use(ctx context.Context, do func(cache.FSCache) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil {
+	if s.closing != nil {
+		s.closing.Stop()
+	}
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	err := do(*s.open)
+	long := time.Since(s.opened) >= maxOpen
+	if long {
+		s.free = time.Now().Add(rest)
+	}
+	if long || err != nil {
+		return errors.Join(err, s.release())
+	}
+	s.closing = time.AfterFunc(linger, func() { _ = s.Close() })
+	return nil
+}
+
+// acquire opens the file, if it is not open, once nobody else has it. mu must be held.
+func (s *sharedCache) acquire(ctx context.Context) error {
+	if s.open != nil || s.failed != nil {
 		return s.failed
 	}
+	time.Sleep(time.Until(s.free))
 	file := filepath.Join(s.dir, cacheFile)
 	for {
 		emptyUnfinished(file)
@@ -65,8 +104,19 @@ func (s *sharedCache) use(ctx context.Context, do func(cache.FSCache) error) err
 			}
 			return err
 		}
-		return errors.Join(do(c), c.Close())
+		s.open, s.opened = &c, time.Now()
+		return nil
 	}
+}
+
+// release closes the file. mu must be held.
+func (s *sharedCache) release() error {
+	if s.open == nil {
+		return nil
+	}
+	c := s.open
+	s.open = nil
+	return c.Close()
 }
 
 func (s *sharedCache) MissingBlobs(ctx context.Context, id string, blobs []string) (missing bool, missingBlobs []string, err error) {
@@ -109,5 +159,9 @@ func (s *sharedCache) Clear(ctx context.Context) error {
 	return s.use(ctx, func(c cache.FSCache) error { return c.Clear(ctx) })
 }
 
-// Close has nothing to close: no use outlives its call.
-func (s *sharedCache) Close() error { return nil }
+// Close closes the file, which the next use opens anew.
+func (s *sharedCache) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.release()
+}
