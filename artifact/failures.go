@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	xio "github.com/aquasecurity/trivy/pkg/x/io"
@@ -85,6 +86,7 @@ type recordedFile struct {
 	open     openFile
 	path     string
 	failures *failures
+	closed   atomic.Bool
 	mu       sync.Mutex
 	left     int64 // bytes that may still be read
 }
@@ -121,22 +123,28 @@ func (r *recordedFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := r.open.ReadAt(p, off)
 	r.giveBack(len(p) - n)
-	if off < 0 {
-		return n, err // the analyzer's mistake, made by a malformed file
-	}
 	return n, r.record(err)
 }
 
 func (r *recordedFile) Seek(offset int64, whence int) (int64, error) {
-	return r.open.Seek(offset, whence)
+	at, err := r.open.Seek(offset, whence)
+	return at, r.record(err)
 }
 
 func (r *recordedFile) Stat() (fs.FileInfo, error) { return r.open.Stat() }
 
-func (r *recordedFile) Close() error { return r.open.Close() }
+func (r *recordedFile) Close() error {
+	r.closed.Store(true)
+	return r.open.Close()
+}
 
+// record notes a failed read, but not the analyzer's mistakes: an offset that a
+// malformed file made it ask for, and a file that it has closed itself.
 func (r *recordedFile) record(err error) error {
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrClosed) {
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, rafs.ErrOffset):
+	case r.closed.Load() && errors.Is(err, fs.ErrClosed):
+	default:
 		r.failures.add(r.path, err)
 	}
 	return err

@@ -85,6 +85,9 @@ func (f *mountedFile) Read(p []byte) (int, error) {
 }
 
 func (f *mountedFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read %s at %d: %w", f.name, off, rafs.ErrOffset)
+	}
 	file, err := f.opened()
 	if err != nil {
 		return 0, err
@@ -98,7 +101,11 @@ func (f *mountedFile) Seek(offset int64, whence int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return file.Seek(offset, whence)
+	at, err := file.Seek(offset, whence)
+	if errors.Is(err, syscall.EINVAL) {
+		return at, fmt.Errorf("seek in %s: %w: %w", f.name, rafs.ErrOffset, err)
+	}
+	return at, f.mount.daemon.cause(err)
 }
 
 func (f *mountedFile) Stat() (fs.FileInfo, error) { return f.inode.FileInfo(path.Base(f.name)), nil }

@@ -11,12 +11,16 @@ import (
 	"sync/atomic"
 )
 
+// ErrOffset is wrapped by errors about an offset that no file has: the caller's mistake,
+// whatever the file is.
+var ErrOffset = errors.New("invalid offset")
+
 var (
 	errNoData    = errors.New("no reader of file data was given")
 	errIsDir     = errors.New("is a directory")
 	errIsSymlink = errors.New("is a symbolic link")
-	errWhence    = errors.New("invalid whence")
-	errNegative  = errors.New("negative offset")
+	errWhence    = fmt.Errorf("%w: unknown whence", ErrOffset)
+	errNegative  = fmt.Errorf("%w: below zero", ErrOffset)
 )
 
 // A File is an opened inode: an [fs.File], [fs.ReadDirFile], [io.Seeker] and
