@@ -192,8 +192,11 @@ func provenTail(ctx context.Context, layer *nydusimage.Layer, start int64) ([]by
 	return tail.Bytes(), nil
 }
 
-// read parses a tail that begins at start and is in memory.
+// read parses a tail that begins at start and is in memory. What was parsed before is
+// given up.
 func (r *tailReader) read(ctx context.Context, start int64, tail []byte, b *rafs.Blob) (*Tail, error) {
+	r.budget.Return(r.taken)
+	r.taken = 0
 	sum := sha256.Sum256(tail)
 	if start == 0 && hex.EncodeToString(sum[:]) != r.layer.Digest.Hex {
 		return nil, fmt.Errorf("the blob hashes to %x: %w", sum, blob.ErrDigest)
@@ -212,6 +215,15 @@ type tailReader struct {
 	names   int64 // how many the layer's tree may have
 	digests bool  // whether those of the chunks are wanted anyway
 	budget  *rafs.Budget
+	taken   uint64 // of the budget, for what was parsed last
+}
+
+func (r *tailReader) take(what string, n uint64) error {
+	err := r.budget.Take(what, n)
+	if err == nil {
+		r.taken += n
+	}
+	return err
 }
 
 // parse fills in a tail of which Table is the entry in the merged bootstrap, and
@@ -240,7 +252,7 @@ func (r *tailReader) parse(ctx context.Context, source blob.Source, tail Tail) (
 	// Where the merged bootstrap does not know the blob, nothing of it is compared
 	// with its table, which is read only if it is needed.
 	if t := tail.Table; t != nil && blob.HasMeta(*t) && (b != nil || blob.NeedsMeta(*t)) {
-		if err := r.budget.Take("its blob.meta", blob.MetaMemory(*t)); err != nil {
+		if err := r.take("its blob.meta", blob.MetaMemory(*t)); err != nil {
 			return nil, err
 		}
 		if tail.Meta, err = blob.ReadMeta(ctx, source, *t); err != nil {
@@ -267,7 +279,7 @@ func (r *tailReader) readDigests(ctx context.Context, source blob.Source, t *Tai
 	if t.TOC == nil || t.Table == nil {
 		return nil
 	}
-	if err := r.budget.Take("the chunks' digests", t.TOC.DigestsMemory()); err != nil {
+	if err := r.take("the chunks' digests", t.TOC.DigestsMemory()); err != nil {
 		return err
 	}
 	t.Digests, err = t.TOC.Digests(ctx, source, t.Table.ChunkCount)
@@ -279,7 +291,7 @@ func (r *tailReader) readDigests(ctx context.Context, source blob.Source, t *Tai
 
 // tree opens the bootstrap that the blob carries, nil if it carries none.
 func (r *tailReader) tree(ctx context.Context, toc *blob.TOC, source blob.Source) (*rafs.Tree, error) {
-	if err := r.budget.Take("the layer's bootstrap", toc.BootstrapMemory()); err != nil {
+	if err := r.take("the layer's bootstrap", toc.BootstrapMemory()); err != nil {
 		return nil, err
 	}
 	bootstrap, err := toc.Bootstrap(ctx, source)
