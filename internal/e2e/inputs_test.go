@@ -88,6 +88,12 @@ func TestManyImages(t *testing.T) {
 	assert.Equal(t, 7, r.code, r.stderr)
 	r = run(t, "trivy-nydus", append(slices.Clone(scanFlags), names[0], names[2])...)
 	assert.Equal(t, 2, r.code, "a table of several images is no JSON line: %s", r.stderr)
+
+	old := publish(t, registry, testimage.Alpine(t)) + ":v6" // its support has ended
+	for _, names := range [][]string{{old, names[0]}, {names[0], old}} {
+		r = run(t, "trivy-nydus", slices.Concat(allScanners, []string{"--format", "json", "--quiet", "--cache-dir", cacheDir(t), "--exit-code", "7", "--exit-on-eol", "9"}, names)...)
+		assert.Equal(t, 9, r.code, "the highest; stderr: %s", r.stderr)
+	}
 }
 
 // TestMemoryCacheWithinOneCall scans one image twice in one call: the cache in
