@@ -5,14 +5,14 @@
 // ranges of it. A [Reader] holds the sources of one image, by blob ID, and the
 // chunks that are in memory. A [TreeReader] is the view of one bootstrap on
 // it: it turns the chunks of that bootstrap's files into bytes and implements
-// [rafs.ChunkLoader].
+// [rafs.ChunkLoader]. A [Server] is what the blobs in a registry have in common.
 //
 // One file's bytes: the artifact hands the chunks of all files it is about to
 // read to [TreeReader.Load]; they are sorted, merged over small gaps into
-// spans, each span is one ranged request, each chunk in it is decompressed
-// into a buffer of its declared size and its digest is compared with that in
-// the bootstrap. Reads of the file are then served from memory. A read of a
-// chunk that was not loaded before fetches just that chunk.
+// spans; spans share a request where the server gives several ranges for one;
+// each chunk in them is decompressed into a buffer of its declared size and its
+// digest is compared with that in the bootstrap. Reads of the file are then served
+// from memory. A read of a chunk that was not loaded before fetches just that chunk.
 //
 // Some chunks share what they are stored in: a batch of small chunks that were
 // compressed together, or a slice of an OCI layer's gzip stream (zran). Such a
