@@ -37,6 +37,7 @@ type Reader struct {
 
 	mu         sync.Mutex
 	metas      map[string]*Meta // by blob
+	ciphers    map[rafs.Secret]int
 	entries    map[key]*entry
 	idle       idleList
 	seen       map[key]trace
@@ -50,8 +51,8 @@ type Reader struct {
 }
 
 // A key identifies a chunk: chunks of different bootstraps that lie at the same
-// place of the same blob, with the same digest, are one. It also identifies a
-// unit that chunks share: that has no digest.
+// place of the same blob, with the same digest, and are decoded in the same way, are
+// one. It also identifies a unit that chunks share: that has no digest.
 type key struct {
 	blob   string
 	off    int64
@@ -60,6 +61,11 @@ type key struct {
 	within uint32 // the chunk's place in the unit that it shares
 	shared bool   // it is such a unit
 	digest [32]byte
+	// digester gives the digest. compressor, none for what is stored as it is, and
+	// cipher say how the bytes are decoded; cipher is 0 or one of Reader.ciphers.
+	digester   rafs.Digester
+	compressor rafs.Compressor
+	cipher     int
 }
 
 // A trace is what became of a chunk or a unit so far.
@@ -73,11 +79,10 @@ type trace struct {
 type entry struct {
 	key
 	index uint32
-	// codec and secret, which may be nil, give the bytes, digester their digest.
-	// A chunk that is cut out of a unit has only the latter.
-	codec    codec
-	secret   decrypter
-	digester rafs.Digester
+	// codec and secret, which may be nil, give the bytes. A chunk that is cut out of a
+	// unit has neither.
+	codec  codec
+	secret decrypter
 	// unit describes the unit in which the chunk lies; nil for its own.
 	unit *entry
 	// parts are the chunks to be cut out of a unit.
@@ -104,6 +109,7 @@ func NewReader(sources map[string]Source) *Reader {
 		flight:  semaphore.NewWeighted(inFlight),
 		kept:    defaultKept,
 		metas:   make(map[string]*Meta),
+		ciphers: make(map[rafs.Secret]int),
 		entries: make(map[key]*entry),
 		seen:    make(map[key]trace),
 		read:    make(map[string][]extent),
@@ -141,6 +147,16 @@ func (r *Reader) evict(kept int64) {
 	for r.idle.bytes > kept {
 		delete(r.entries, r.idle.pop().key)
 	}
+}
+
+// cipher numbers the secrets of encrypted blobs, from 1 on.
+func (r *Reader) cipher(secret rafs.Secret) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.ciphers[secret]; !known {
+		r.ciphers[secret] = len(r.ciphers) + 1
+	}
+	return r.ciphers[secret]
 }
 
 func (r *Reader) meta(id string) *Meta {

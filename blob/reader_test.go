@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -435,4 +436,42 @@ func TestSparesAreBounded(t *testing.T) {
 	r.keepSpares(large, make([]byte, maxSpare))
 	assert.Empty(t, r.spares["c"])
 	assert.LessOrEqual(t, r.spareBytes, int64(maxSpare))
+}
+
+// TestChunkDecodedAnotherWay: the same stored bytes are two chunks where one image, or one
+// of its trees, says that they are decoded in another way.
+func TestChunkDecodedAnotherWay(t *testing.T) {
+	content := bytes.Repeat([]byte("content "), 100)
+	encoder, err := zstd.NewWriter(nil)
+	require.NoError(t, err)
+	// As long as what it holds, by a frame that decoders skip.
+	stored := encoder.EncodeAll(content, nil)
+	rest := len(content) - len(stored) - 8
+	stored = binary.LittleEndian.AppendUint32(stored, 0x184D2A50)
+	stored = binary.LittleEndian.AppendUint32(stored, uint32(rest))
+	stored = append(stored, make([]byte, rest)...)
+	compressed := rafs.Chunk{
+		Flags: rafs.ChunkCompressed, CompressedSize: uint32(len(content)), UncompressedSize: uint32(len(content)),
+		Digest: sha256.Sum256(content), HasDigest: true,
+	}
+	plain := compressed
+	plain.Flags = 0
+
+	r := NewReader(map[string]Source{"b": &memory{data: stored}})
+	tree := func(compressor rafs.Compressor, digester rafs.Digester) *TreeReader {
+		return r.Tree(t.Context(), []rafs.Blob{{ID: "b", Compressor: compressor, Digester: digester}}, "")
+	}
+	sound := tree(rafs.CompressorZstd, rafs.SHA256)
+	release, err := sound.Load(t.Context(), []rafs.Chunk{compressed})
+	require.NoError(t, err)
+	defer release()
+	data, err := sound.ReadChunk(&compressed)
+	require.NoError(t, err)
+	assert.Equal(t, content, data)
+	_, err = sound.ReadChunk(&plain)
+	assert.ErrorIs(t, err, ErrDigest)
+	_, err = tree(rafs.CompressorLZ4, rafs.SHA256).ReadChunk(&compressed)
+	assert.Error(t, err)
+	_, err = tree(rafs.CompressorZstd, rafs.Blake3).ReadChunk(&compressed)
+	assert.ErrorIs(t, err, ErrDigest)
 }

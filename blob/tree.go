@@ -22,6 +22,7 @@ type treeBlob struct {
 	compressor rafs.Compressor
 	codec      codec     // of chunks that are compressed
 	secret     decrypter // nil without encryption
+	cipher     int       // the secret's number in Reader.ciphers; 0 without
 	digester   rafs.Digester
 	refused    error
 }
@@ -43,6 +44,9 @@ func (r *Reader) Tree(ctx context.Context, blobs []rafs.Blob, self string) *Tree
 		}
 		if tb.refused == nil {
 			tb.secret, tb.refused = newDecrypter(b)
+		}
+		if tb.secret != nil {
+			tb.cipher = r.cipher(b.Secret)
 		}
 		t.blobs = append(t.blobs, tb)
 	}
@@ -171,7 +175,7 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 	case !c.HasDigest:
 		return entry{}, fmt.Errorf("the bootstrap has no digest of it, so that it cannot be verified: %w", rafs.ErrUnsupported)
 	}
-	e := entry{key: key{blob: b.id, size: c.UncompressedSize, digest: c.Digest}, index: c.Index, digester: b.digester}
+	e := entry{key: key{blob: b.id, size: c.UncompressedSize, digest: c.Digest, digester: b.digester}, index: c.Index}
 	if b.features&(rafs.BlobBatch|rafs.BlobZran) != 0 {
 		meta := t.reader.meta(b.id)
 		if meta == nil {
@@ -184,12 +188,13 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 		if u != nil {
 			e.unit = b.unitEntry(u)
 			e.off, e.stored, e.within = e.unit.off, e.unit.stored, within
+			e.compressor, e.cipher = e.unit.compressor, e.unit.cipher
 			return e, nil
 		}
 	}
 	own := unit{off: c.CompressedOffset, stored: c.CompressedSize, size: c.UncompressedSize, codec: plainCodec{}}
 	if c.Flags&rafs.ChunkCompressed != 0 {
-		own.codec = b.codec
+		own.codec, e.compressor = b.codec, b.compressor
 		if b.compressor == rafs.CompressorGzip && b.features&rafs.BlobChunkInfoV2 == 0 {
 			own.stored = t.reader.gzipStored(b.id, c)
 		}
@@ -198,7 +203,7 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 		return entry{}, err
 	}
 	if c.Flags&rafs.ChunkEncrypted != 0 {
-		e.secret = b.secret
+		e.secret, e.cipher = b.secret, b.cipher
 	}
 	e.off, e.stored, e.codec = int64(own.off), own.stored, own.codec
 	return e, nil
@@ -207,9 +212,9 @@ func (t *TreeReader) locate(b *treeBlob, c *rafs.Chunk) (entry, error) {
 // unitEntry describes how to get a unit. In an encrypted blob all units are
 // encrypted, whatever their chunks say.
 func (b *treeBlob) unitEntry(u *unit) *entry {
-	e := &entry{key: key{blob: b.id, off: int64(u.off), stored: u.stored, size: u.size, shared: true}, codec: u.codec}
+	e := &entry{key: key{blob: b.id, off: int64(u.off), stored: u.stored, size: u.size, shared: true, compressor: b.compressor}, codec: u.codec}
 	if b.features&rafs.BlobEncrypted != 0 {
-		e.secret = b.secret
+		e.secret, e.cipher = b.secret, b.cipher
 	}
 	return e
 }

@@ -118,7 +118,7 @@ func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offse
 			continue
 		}
 		if k > 0 && before.Blob == chunk.Blob && offset < end {
-			same := offset == start && offset+size == end && before.Digest == chunk.Digest
+			same := offset == start && offset+size == end && before.Digest == chunk.Digest && before.Flags == chunk.Flags
 			if !same {
 				c.record(at, fmt.Sprintf("chunk %d of blob %d", chunk.Index, chunk.Blob), what+" in bytes of its own",
 					fmt.Sprintf("%d bytes at %d, which chunk %d has as well", size, offset, before.Index))
