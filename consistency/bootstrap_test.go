@@ -3,6 +3,7 @@ package consistency
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,6 +156,32 @@ func TestBootstrapLayerMissing(t *testing.T) {
 	assert.Equal(t, []string{"bootstrap bootstrap layer"}, fields(r), "the manifest names it")
 }
 
+// TestMetasOfReferredData: where the data lies in an OCI layer, the table may lie under
+// that one's digest, too, and nydusd takes it from there. One for a blob that is none of
+// the image's is told of.
+func TestMetasOfReferredData(t *testing.T) {
+	p := newPair(t, testimage.ConvertOptions{OCIRef: true})
+	layer := openTarget(t, p.dir+":nydus").Target.Layers[0]
+	require.NotEqual(t, layer.Digest.Hex, layer.BlobID())
+	p.alterBootstrapLayer(func(name string, content []byte) []layerFile {
+		if !strings.HasSuffix(name, layer.Digest.Hex+".blob.meta") {
+			return nil
+		}
+		other := bytes.Clone(content)
+		other[8]++ // the offset of the first chunk
+		return []layerFile{
+			{"image/" + layer.BlobID() + ".blob.meta", other},
+			{"image/" + strings.Repeat("0", 64) + ".blob.meta", content},
+		}
+	})
+	r, _, _ := runBlobRules(t, openTarget(t, p.dir+":nydus"))
+	require.NoError(t, r.Err)
+	assert.Contains(t, fmt.Sprint(fields(r)), "chunk 0 in blob.meta of the bootstrap layer")
+	assert.Contains(t, fmt.Sprint(r.Notes), "a blob.meta for 0000")
+	_, err := nydusmount.Native(t.Context(), openTarget(t, p.dir+":nydus").Target)
+	assert.ErrorIs(t, err, rafs.ErrCorrupt, "a scan refuses it, too")
+}
+
 // TestMetasCompared alters the table by which nydusd finds chunks.
 func TestMetasCompared(t *testing.T) {
 	for _, test := range []struct {
@@ -171,10 +198,11 @@ func TestMetasCompared(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPair(t, testimage.ConvertOptions{})
 			first := openTarget(t, p.dir+":nydus").Target.Layers[0].Digest.Hex
-			p.alterBootstrapLayer(func(name string, content []byte) {
+			p.alterBootstrapLayer(func(name string, content []byte) []layerFile {
 				if strings.HasSuffix(name, first+".blob.meta") {
 					test.edit(content)
 				}
+				return nil
 			})
 			r, data, _ := runBlobRules(t, openTarget(t, p.dir+":nydus"))
 			require.NoError(t, r.Err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -32,6 +34,7 @@ type blobTables struct {
 // checkTables compares what the bootstraps say of chunks with what the blobs and
 // the bootstrap layer say, entry by entry: nydusd follows the latter.
 func (c *bootstrapCheck) checkTables(ctx context.Context, bootstrap *nydusimage.Bootstrap) {
+	c.noteForeignTables(bootstrap.Metas)
 	byID := make(map[string]*blobTables)
 	own := make([]*blobTables, len(c.tails))
 	for i := range c.tails {
@@ -54,6 +57,21 @@ func (c *bootstrapCheck) checkTables(ctx context.Context, bootstrap *nydusimage.
 	}
 }
 
+// noteForeignTables notes tables in the bootstrap layer that are of no layer.
+func (c *bootstrapCheck) noteForeignTables(inLayer map[string][]byte) {
+	known := make(map[string]bool)
+	for i := range c.images.Target.Layers {
+		for _, id := range c.images.Target.Layers[i].MetaIDs() {
+			known[id] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(inLayer)) {
+		if !known[id] {
+			c.note("the bootstrap layer has a blob.meta for %s, which is no layer of the manifest: it was not compared", id)
+		}
+	}
+}
+
 // layerTables returns the tables of a layer's blob, after they were compared with
 // each other.
 func (c *bootstrapCheck) layerTables(ctx context.Context, i int, inLayer map[string][]byte) *blobTables {
@@ -72,21 +90,23 @@ func (c *bootstrapCheck) layerTables(ctx context.Context, i int, inLayer map[str
 	}
 	t.tables = append(t.tables, chunkTable{tableBlob, meta})
 	c.checkMeta(layerName(i), layer, tail.Table, meta)
-	file, ok := inLayer[layer.Digest.Hex]
-	switch {
-	case !ok:
-		return t
-	case tail.Table.Cipher != rafs.CipherNone && !blob.MetaIsPlain(file):
-		c.note("%s: the %s is encrypted and was not compared", layerName(i), tableLayer)
-		return t
+	for _, id := range layer.MetaIDs() {
+		file, ok := inLayer[id]
+		switch {
+		case !ok:
+			continue
+		case tail.Table.Cipher != rafs.CipherNone && !blob.MetaIsPlain(file):
+			c.note("%s: the %s is encrypted and was not compared", layerName(i), tableLayer)
+			continue
+		}
+		copied, err := blob.ParseMeta(file, *tail.Table)
+		if err != nil {
+			c.failed(layerName(i)+": "+tableLayer, err)
+			continue
+		}
+		t.tables = append(t.tables, chunkTable{tableLayer, copied})
+		c.compareMetas(layerName(i), meta, copied)
 	}
-	copied, err := blob.ParseMeta(file, *tail.Table)
-	if err != nil {
-		c.failed(layerName(i)+": "+tableLayer, err)
-		return t
-	}
-	t.tables = append(t.tables, chunkTable{tableLayer, copied})
-	c.compareMetas(layerName(i), meta, copied)
 	return t
 }
 

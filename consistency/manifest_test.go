@@ -120,15 +120,23 @@ func (p pairLayout) alter(tag string, manifest, config func(object), rewrite fun
 // alterBootstrap edits the bootstrap of the Nydus image, and with it the digests
 // that vouch for it.
 func (p pairLayout) alterBootstrap(edit func([]byte)) {
-	p.alterBootstrapLayer(func(name string, content []byte) {
+	p.alterBootstrapLayer(func(name string, content []byte) []layerFile {
 		if strings.HasSuffix(name, "image.boot") {
 			edit(content)
 		}
+		return nil
 	})
 }
 
-// alterBootstrapLayer edits the files of the bootstrap layer.
-func (p pairLayout) alterBootstrapLayer(edit func(name string, content []byte)) {
+// A layerFile is a file of a bootstrap layer.
+type layerFile struct {
+	name    string
+	content []byte
+}
+
+// alterBootstrapLayer edits the files of the bootstrap layer. What edit returns is put
+// behind the file.
+func (p pairLayout) alterBootstrapLayer(edit func(name string, content []byte) []layerFile) {
 	var last string
 	p.alter("nydus", func(m object) {
 		layers := m["layers"].([]any)
@@ -144,7 +152,7 @@ func (p pairLayout) alterBootstrapLayer(edit func(name string, content []byte)) 
 }
 
 // repack copies a bootstrap layer with edited files and returns the diff ID.
-func repack(t testing.TB, name string, to io.Writer, edit func(name string, content []byte)) string {
+func repack(t testing.TB, name string, to io.Writer, edit func(name string, content []byte) []layerFile) string {
 	t.Helper()
 	file, err := os.Open(name)
 	require.NoError(t, err)
@@ -161,10 +169,13 @@ func repack(t testing.TB, name string, to io.Writer, edit func(name string, cont
 		require.NoError(t, err)
 		content, err := io.ReadAll(in)
 		require.NoError(t, err)
-		edit(header.Name, content)
-		require.NoError(t, out.WriteHeader(header))
-		_, err = out.Write(content)
-		require.NoError(t, err)
+		more := edit(header.Name, content)
+		for _, f := range append([]layerFile{{header.Name, content}}, more...) {
+			header.Name, header.Size = f.name, int64(len(f.content))
+			require.NoError(t, out.WriteHeader(header))
+			_, err = out.Write(f.content)
+			require.NoError(t, err)
+		}
 	}
 	require.NoError(t, out.Close())
 	require.NoError(t, zipped.Close())

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -236,6 +237,11 @@ func (s *Session) metaFile(id string) ([]byte, bool) {
 	if layer == 0 {
 		return nil, false
 	}
-	file, ok := s.bootstrap.Metas[s.image.Layers[layer-1].Digest.Hex]
-	return file, ok
+	ids := s.image.Layers[layer-1].MetaIDs()
+	for _, id := range slices.Backward(ids) { // that of nydusd first
+		if file, ok := s.bootstrap.Metas[id]; ok {
+			return file, true
+		}
+	}
+	return nil, false
 }

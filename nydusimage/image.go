@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -140,6 +141,11 @@ func (l *Layer) BlobID() string {
 	}
 	return l.Digest.Hex
 }
+
+// MetaIDs are the IDs under which a bootstrap layer may carry the layer's blob.meta:
+// nydusify names it after the layer, nydusd takes it by the ID of the blob that holds
+// the data.
+func (l *Layer) MetaIDs() []string { return slices.Compact([]string{l.Digest.Hex, l.BlobID()}) }
 
 // Refers says whether the layer's data lies in an OCI layer: see [Layer.Ref].
 func (l *Layer) Refers() bool { return l.Ref != v1.Hash{} }

@@ -283,9 +283,8 @@ func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error
 			continue
 		}
 		layer := &m.Image.Layers[i]
-		// nydusd takes a table by the ID of the blob that has the data.
 		var metas []*blob.Meta
-		for _, id := range slices.Compact([]string{layer.Digest.Hex, layer.BlobID()}) {
+		for _, id := range layer.MetaIDs() {
 			both, err := tail.metas(inLayer[id])
 			if err != nil {
 				return fmt.Errorf("layer %d of %d, blob %s: %w", i+1, len(tails), layer.Digest, err)
