@@ -181,7 +181,7 @@ func (p *checkedPair) settle(report *consistency.Report, err error) {
 func (p *checkedPair) take(result *consistency.Result) {
 	rule := checkedRule{
 		Rule: result.Rule, Verdict: result.Verdict(), Skipped: result.Skipped,
-		Differences: len(result.Differences), Ignored: result.Ignored,
+		Differences: len(result.Differences) + result.More, Ignored: result.Ignored,
 		Paths: []checkedPath{}, Notes: []checkedNote{}, Seconds: result.Elapsed.Seconds(),
 	}
 	if result.Err != nil {

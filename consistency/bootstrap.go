@@ -15,16 +15,17 @@ import (
 const pathBootstrap = "bootstrap"
 
 // maxBootstrapDifferences bounds the memory of what the bootstrap rule finds: a
-// damaged image may have more faults than bytes. More are counted in a note.
+// damaged image may have more faults than bytes. More are counted.
 const maxBootstrapDifferences = 10_000
 
 // A bootstrapCheck collects what the bootstrap rule finds.
 type bootstrapCheck struct {
-	images Images
-	tails  []layerTail
-	result Result
-	more   int // differences that were not kept
-	errs   []error
+	images  Images
+	ignores []Ignore
+	tails   []layerTail
+	result  Result
+	more    int // notes that were not kept
+	errs    []error
 }
 
 // checkBootstrap is [RuleBootstrap]: the merged bootstrap and those of the layers
@@ -32,11 +33,14 @@ type bootstrapCheck struct {
 // bootstrap's, the blob's own and the bootstrap layer's copy of that) agree; and
 // the layers' trees, applied in order, give the merged tree. It reads the tails
 // of the data blobs, but no chunk.
-func checkBootstrap(ctx context.Context, images Images, _ Options, _ *Counts) Result {
-	c := &bootstrapCheck{images: images}
+func checkBootstrap(ctx context.Context, images Images, o Options, _ *Counts) Result {
+	c := &bootstrapCheck{images: images, ignores: o.Ignore}
 	c.run(ctx)
+	if c.result.More > 0 {
+		c.result.Notes = append(c.result.Notes, Note{pathBootstrap, fmt.Sprintf("%d more differences were found and are not listed", c.result.More)})
+	}
 	if c.more > 0 {
-		c.result.Notes = append(c.result.Notes, Note{pathBootstrap, fmt.Sprintf("%d more were found", c.more)})
+		c.result.Notes = append(c.result.Notes, Note{pathBootstrap, fmt.Sprintf("%d more notes are not listed", c.more)})
 	}
 	c.result.Err = errors.Join(c.errs...)
 	return c.result
@@ -133,11 +137,15 @@ func isMended(layer *rafs.Tree, p rafs.Problem) bool {
 }
 
 func (c *bootstrapCheck) differ(path, field, want, got string) {
-	if len(c.result.Differences) == maxBootstrapDifferences {
-		c.more++
-		return
+	d := Difference{Path: path, Field: field, Want: want, Got: got}
+	switch {
+	case ignored(d, c.ignores):
+		c.result.Ignored++ // here, so that they do not take the place of others
+	case len(c.result.Differences) == maxBootstrapDifferences:
+		c.result.More++
+	default:
+		c.result.Differences = append(c.result.Differences, d)
 	}
-	c.result.Differences = append(c.result.Differences, Difference{Path: path, Field: field, Want: want, Got: got})
 }
 
 func (c *bootstrapCheck) note(format string, args ...any) {

@@ -353,5 +353,22 @@ func TestDifferencesAreBounded(t *testing.T) {
 		c.differ("path", "field", "a", "b")
 	}
 	assert.Len(t, c.result.Differences, maxBootstrapDifferences)
-	assert.Equal(t, 5, c.more)
+	assert.Equal(t, 5, c.result.More)
+}
+
+// TestIgnoredDifferencesTakeNoPlace: however many differences are to be ignored, one that
+// is not makes the images different.
+func TestIgnoredDifferencesTakeNoPlace(t *testing.T) {
+	ignores := []Ignore{{Path: "a/**"}}
+	c := &bootstrapCheck{ignores: ignores}
+	for range maxBootstrapDifferences + 5 {
+		c.differ("a/path", "field", "a", "b")
+	}
+	c.differ("b", "field", "a", "b")
+	r := c.result
+	r.settle(ignores)
+	assert.Equal(t, Different, r.Verdict())
+	assert.Equal(t, []string{"b field"}, fields(r))
+	assert.Equal(t, maxBootstrapDifferences+5, r.Ignored)
+	assert.Equal(t, Different, (&Result{More: 1}).Verdict())
 }

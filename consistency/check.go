@@ -82,9 +82,11 @@ const (
 type Result struct {
 	Rule Rule
 	// Differences are all that were found, sorted by path and field, without
-	// those that were to be ignored. Ignored counts these.
+	// those that were to be ignored, which Ignored counts, and without those of a
+	// bootstrap that are too many to keep, which More counts.
 	Differences []Difference
 	Ignored     int
+	More        int
 	// Notes are what was seen and is no difference, such as what every converter
 	// loses.
 	Notes []Note
@@ -132,7 +134,7 @@ func (r *Result) Verdict() Verdict {
 	switch {
 	case r.Err != nil:
 		return Incomplete
-	case len(r.Differences) > 0:
+	case len(r.Differences)+r.More > 0:
 		return Different
 	case r.Skipped != "":
 		return Skipped
@@ -262,9 +264,7 @@ func filesystemRule(ctx context.Context, images Images, o Options, counts *Count
 // settle takes out what is to be ignored and sorts the rest.
 func (r *Result) settle(ignores []Ignore) {
 	found := len(r.Differences)
-	r.Differences = slices.DeleteFunc(r.Differences, func(d Difference) bool {
-		return slices.ContainsFunc(ignores, func(i Ignore) bool { return i.Matches(d) })
-	})
+	r.Differences = slices.DeleteFunc(r.Differences, func(d Difference) bool { return ignored(d, ignores) })
 	r.Ignored += found - len(r.Differences)
 	slices.SortStableFunc(r.Differences, func(a, b Difference) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Field, b.Field))

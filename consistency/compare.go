@@ -100,7 +100,7 @@ func (c *comparison) compareFields(p pair) {
 	c.field(p, "mode", wantMode == gotMode, fmt.Sprintf("%#04o", wantMode), fmt.Sprintf("%#04o", gotMode))
 	number("uid", uint64(w.UID), uint64(g.UID))
 	number("gid", uint64(w.GID), uint64(g.GID))
-	c.field(p, "mtime", w.MTime.IsZero() || g.MTime.IsZero() || w.MTime.Equal(g.MTime), w.MTime.UTC().String(), g.MTime.UTC().String())
+	c.field(p, "mtime", w.NoMTime || w.MTime.Equal(g.MTime), w.MTime.UTC().String(), g.MTime.UTC().String())
 	c.compareXattrs(p)
 }
 

@@ -20,14 +20,15 @@ import (
 type Node struct {
 	Path string // slash-separated, "." is the root
 	// Mode is st_mode as in Linux.
-	Mode uint32
-	UID  uint32
-	GID  uint32
-	Rdev uint64 // major<<32 | minor; 0 but for devices
-	Size int64  // of regular files and symbolic links; else 0
-	// MTime is the zero time where nothing says what it is: it is not compared
-	// then.
+	Mode  uint32
+	UID   uint32
+	GID   uint32
+	Rdev  uint64 // major<<32 | minor; 0 but for devices
+	Size  int64  // of regular files and symbolic links; else 0
 	MTime time.Time
+	// NoMTime says that nothing says what MTime is: what the source does not say is
+	// not compared.
+	NoMTime bool
 	// Target is that of a symbolic link.
 	Target string
 	Xattrs map[string][]byte

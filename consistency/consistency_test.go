@@ -50,6 +50,8 @@ func TestCompareFindsEachField(t *testing.T) {
 		{"rdev", func(n nodes) nodes { n[0].Rdev = 4; return n }},
 		{"size", func(n nodes) nodes { n[0].Size = 6; return n }},
 		{"mtime", func(n nodes) nodes { n[0].MTime = time.Unix(10, 6); return n }},
+		{"mtime", func(n nodes) nodes { n[0].MTime = time.Time{}; return n }},
+		{"mtime", func(n nodes) nodes { n[0].MTime, n[0].NoMTime = time.Unix(10, 6), true; return n }},
 		{"symlink", func(n nodes) nodes { n[0].Target = "u"; return n }},
 		{"links", func(n nodes) nodes { n[0].Links = 3; return n }},
 		{"hard links", func(n nodes) nodes { n[0].Inode = 8; return n }},

@@ -25,7 +25,7 @@ func (n *Node) Fields() []Field {
 	add("mode", fmt.Sprintf("%#04o", n.Mode&^typeMask))
 	add("uid", fmt.Sprint(n.UID))
 	add("gid", fmt.Sprint(n.GID))
-	if !n.MTime.IsZero() {
+	if !n.NoMTime {
 		add("mtime", n.MTime.UTC().String())
 	}
 	if !n.isDir() {

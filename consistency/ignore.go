@@ -3,6 +3,7 @@ package consistency
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -44,6 +45,11 @@ func ParseIgnore(s string) (Ignore, error) {
 // Matches says whether the difference is to be left out.
 func (i Ignore) Matches(d Difference) bool {
 	return (i.Path == "" || matchPath(i.Path, d.Path)) && (i.Field == "" || matchField(i.Field, d.Field))
+}
+
+// ignored says whether any of the ignores leaves the difference out.
+func ignored(d Difference, ignores []Ignore) bool {
+	return slices.ContainsFunc(ignores, func(i Ignore) bool { return i.Matches(d) })
 }
 
 // matchPath goes back to the last "**" only, which is enough: what an earlier

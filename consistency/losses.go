@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -43,7 +44,7 @@ func (k *knownLosses) note(d Difference) string {
 		return "converters do not keep the time of the root directory"
 	case d.Path == "." && k.source.root.touched && isDefaultRoot(d.Target):
 		return "the converter takes the root directory from the uppermost layer, which does not name it"
-	case k.served && d.Field == "mtime" && k.isEpoch(d.Path):
+	case k.served && d.Field == "mtime" && d.Source != nil && d.Source.MTime.Equal(time.Unix(0, 0)) && k.isEpoch(d.Path):
 		return "nydusd shows the time of its own start where the image says 1970-01-01 00:00:00"
 	}
 	return ""

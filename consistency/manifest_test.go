@@ -298,6 +298,7 @@ func TestManifestFindsEach(t *testing.T) {
 		{nil, func(c object) { container(c)["WorkingDir"] = "/" }, "config config.WorkingDir"},
 		{nil, func(c object) { container(c)["StopSignal"] = "SIGKILL" }, "config config.StopSignal"},
 		{nil, func(c object) { container(c)["StopTimeout"] = 0 }, "config config.StopTimeout"},
+		{nil, func(c object) { container(c)["WorkingDir"] = "0001-01-01T00:00:00Z" }, "config config.WorkingDir"},
 		{nil, func(c object) { container(c)["Volumes"] = object{"/data": object{}} }, "config config.Volumes"},
 		{nil, func(c object) { delete(container(c)["ExposedPorts"].(object), "80/tcp") }, `config config.ExposedPorts["80/tcp"]`},
 		{nil, func(c object) { container(c)["Labels"].(object)["x"] = "" }, "config config.Labels.x"},
@@ -406,6 +407,17 @@ func TestManifestDuplicateFields(t *testing.T) {
 	r = p.check()
 	assert.ErrorIs(t, r.Err, nydusimage.ErrInvalid)
 	assert.Equal(t, Incomplete, r.Verdict())
+}
+
+// TestManifestUnicode: what is no Unicode is not taken for other text that is none.
+func TestManifestUnicode(t *testing.T) {
+	for _, text := range []string{"LANG=\xff", `LANG=\udfff`} {
+		p := newPair(t, testimage.ConvertOptions{})
+		p.alter("nydus", nil, nil, func(raw []byte) []byte { return bytes.Replace(raw, []byte("LANG=C"), []byte(text), 1) })
+		r := p.check()
+		require.NoError(t, r.Err)
+		assert.Equal(t, []string{"config JSON"}, fields(r))
+	}
 }
 
 // TestManifestBlobTable alters the entries of the blob table of RAFS v6, 256 bytes

@@ -3,6 +3,7 @@ package consistency
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/json/jsontext"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,8 @@ const (
 
 // decodeObject decodes a document whose every field is compared, also those that
 // no specification knows. An object that names a field twice is refused: its
-// readers disagree on which one counts.
+// readers disagree on which one counts. So is what is no Unicode, of which the decoder
+// would make the same character wherever it is.
 func decodeObject(raw []byte) (map[string]any, error) {
 	d := jsonDecoder{Decoder: json.NewDecoder(bytes.NewReader(raw))}
 	d.UseNumber()
@@ -34,6 +36,9 @@ func decodeObject(raw []byte) (map[string]any, error) {
 		} else if err == nil {
 			err = errors.New("there is more behind its end")
 		}
+	}
+	if err == nil && !jsontext.Value(raw).IsValid() {
+		err = errors.New("it has text that is no Unicode")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", nydusimage.ErrInvalid, err)
@@ -118,7 +123,7 @@ func compareFields(object string, want, got map[string]any, differ func(field st
 	maps.Copy(names, got)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		w, g := valueOf(want, name), valueOf(got, name)
-		if schemaObject.MatchString(object) && (isEmpty(w) && isEmpty(g) || name == "created" && sameInstant(w, g)) {
+		if schemaObject.MatchString(object) && (isEmpty(name, w) && isEmpty(name, g) || name == created && sameInstant(w, g)) {
 			continue
 		}
 		compareValues(fieldName(object, name), w, g, differ)
@@ -159,16 +164,19 @@ func elementOf(list []any, i int) any {
 	return absent{}
 }
 
-// isEmpty says whether a value is what a field has that is not there. A number is
-// not: a StopTimeout of 0 is none of the default's 10 seconds.
-func isEmpty(value any) bool {
+// created is the name of the fields that hold a time.
+const created = "created"
+
+// isEmpty says whether a value is what the field of that name has where it is not there.
+// A number is not: a StopTimeout of 0 is none of the default's 10 seconds.
+func isEmpty(name string, value any) bool {
 	switch value := value.(type) {
 	case absent, nil:
 		return true
 	case bool:
 		return !value
 	case string:
-		return value == "" || value == zeroInstant
+		return value == "" || name == created && value == zeroInstant
 	case []any:
 		return len(value) == 0
 	case map[string]any:

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,12 @@ func TestComparesWhatNydusdServes(t *testing.T) {
 				assert.Equal(t, spec.Name == "odd", len(result.Notes) == 1)
 			})
 		}
+		t.Run("only the image says 1970/v"+version, func(t *testing.T) {
+			target := alter(plain(), "dir/file", func(f *testimage.File) { f.ModTime = time.Unix(0, 0) })
+			result := checkFilesystem(t.Context(), mountedPair(t, plain(), target, options), Options{}, new(Counts))
+			require.NoError(t, result.Err)
+			assert.Contains(t, fields(result), "dir/file mtime")
+		})
 		t.Run("different/v"+version, func(t *testing.T) {
 			source := alter(plain(), "chunks", func(f *testimage.File) { f.Data[1<<20]++ })
 			source = alter(source, "dir/file", func(f *testimage.File) { f.Data = []byte("short") })

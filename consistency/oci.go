@@ -174,7 +174,7 @@ func (n *ociNode) show(path string) Node {
 		Target: i.target, Xattrs: i.xattrs, Links: i.links, Inode: i.number, content: i.content,
 	}
 	if n.touched {
-		shown.MTime = time.Time{}
+		shown.MTime, shown.NoMTime = time.Time{}, true
 	}
 	return shown.normalize()
 }

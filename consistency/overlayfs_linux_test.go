@@ -67,7 +67,7 @@ func (s shown) Walk(fn func(Node) error) error {
 		if n.Mode&typeMask == typeSymlink {
 			n.Mode = typeSymlink | 0o777
 		}
-		if !n.MTime.IsZero() && n.MTime.Before(time.Unix(0, 0)) {
+		if !n.NoMTime && n.MTime.Before(time.Unix(0, 0)) {
 			n.MTime = time.Unix(0, 0) // containerd's bound
 		}
 		kept := make(map[string][]byte)
