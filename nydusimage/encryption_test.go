@@ -70,6 +70,13 @@ func TestEncryptedImage(t *testing.T) {
 				assert.Equal(t, config.RootFS.DiffIDs[len(config.RootFS.DiffIDs)-1], diffID)
 			}
 			mustFail(t, dir, Options{Metadata: metadata}, ocicrypt.ErrKey)
+
+			image := mustOpen(t, dir, Options{Keys: keys}) // without a cache
+			first, err := image.Bootstrap(t.Context())
+			require.NoError(t, err)
+			again, err := image.Bootstrap(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, first.File, again.File)
 		})
 	}
 }

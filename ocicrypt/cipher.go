@@ -32,8 +32,8 @@ type publicOptions struct {
 	Options map[string][]byte `json:"cipheroptions"`
 }
 
-// Decrypt authenticates a layer, decrypts it in place and returns it. The error
-// wraps [ErrMalformed] or [ErrUnsupported].
+// Decrypt authenticates a layer and returns it decrypted; the layer stays as it is. The
+// error wraps [ErrMalformed] or [ErrUnsupported].
 func (l *LayerKey) Decrypt(layer []byte) ([]byte, error) {
 	if l.public.Cipher != cipherAES256CTR {
 		return nil, fmt.Errorf("%w: cipher %q", ErrUnsupported, l.public.Cipher)
@@ -58,11 +58,12 @@ func (l *LayerKey) Decrypt(layer []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	cipher.NewCTR(block, nonce).XORKeyStream(layer, layer)
-	if err := checkDigest(layer, l.private.Digest); err != nil {
+	plain := make([]byte, len(layer))
+	cipher.NewCTR(block, nonce).XORKeyStream(plain, layer)
+	if err := checkDigest(plain, l.private.Digest); err != nil {
 		return nil, err
 	}
-	return layer, nil
+	return plain, nil
 }
 
 // checkDigest compares a decrypted layer with the digest that the encrypter noted;
