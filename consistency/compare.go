@@ -115,11 +115,11 @@ func (c *comparison) compareXattrs(p pair) {
 	}
 	for name, want := range p.want.Xattrs {
 		got, ok := p.got.Xattrs[name]
-		c.field(p, "xattr "+name, ok && bytes.Equal(want, got), value(p.want.Xattrs, name), value(p.got.Xattrs, name))
+		c.field(p, xattrField(name), ok && bytes.Equal(want, got), value(p.want.Xattrs, name), value(p.got.Xattrs, name))
 	}
 	for name := range p.got.Xattrs {
 		if _, ok := p.want.Xattrs[name]; !ok {
-			c.field(p, "xattr "+name, false, "none", value(p.got.Xattrs, name))
+			c.field(p, xattrField(name), false, "none", value(p.got.Xattrs, name))
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode/utf8"
 )
 
 // A Field is one field of a node, named and spelled as in a [Difference].
@@ -32,7 +34,22 @@ func (n *Node) Fields() []Field {
 		add("links", fmt.Sprint(n.Links))
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
-		add("xattr "+name, fmt.Sprintf("%q", n.Xattrs[name]))
+		add(xattrField(name), fmt.Sprintf("%q", n.Xattrs[name]))
 	}
 	return fields
+}
+
+// xattrField is the name of an extended attribute as a field. A name is any bytes: those
+// that are no Unicode are spelled out, or JSON would make one name of several.
+func xattrField(name string) string {
+	var field strings.Builder
+	field.WriteString("xattr ")
+	for i, r := range name {
+		if r == utf8.RuneError && !strings.HasPrefix(name[i:], string(utf8.RuneError)) {
+			fmt.Fprintf(&field, `\x%02x`, name[i])
+		} else {
+			field.WriteRune(r)
+		}
+	}
+	return field.String()
 }

@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -49,4 +50,16 @@ func TestFields(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestXattrFieldsAreApart: two names that are no Unicode are two fields.
+func TestXattrFieldsAreApart(t *testing.T) {
+	n := Node{Path: "x", Mode: typeRegular, Xattrs: map[string][]byte{"user.\xff": nil, "user.\xfe": nil, "user.é": nil}}
+	var names []string
+	for _, f := range n.Fields() {
+		if strings.HasPrefix(f.Name, "xattr ") {
+			names = append(names, f.Name)
+		}
+	}
+	assert.ElementsMatch(t, []string{`xattr user.\xff`, `xattr user.\xfe`, "xattr user.é"}, names)
 }

@@ -44,7 +44,7 @@ type ociInode struct {
 	uid, gid uint32
 	rdev     uint64 // as in [Node]
 	size     int64
-	mtime    time.Time // zero where nothing says it
+	mtime    time.Time
 	target   string
 	xattrs   map[string][]byte
 	content  *sums // nil where it was not hashed
@@ -173,7 +173,7 @@ func (n *ociNode) show(path string) Node {
 		Path: path, Mode: i.mode, UID: i.uid, GID: i.gid, Rdev: i.rdev, Size: i.size, MTime: i.mtime,
 		Target: i.target, Xattrs: i.xattrs, Links: i.links, Inode: i.number, content: i.content,
 	}
-	if n.touched {
+	if n.touched || n.implied {
 		shown.MTime, shown.NoMTime = time.Time{}, true
 	}
 	return shown.normalize()

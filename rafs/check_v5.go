@@ -3,6 +3,7 @@ package rafs
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/bits"
 )
 
@@ -203,6 +204,24 @@ func (f *v5Check) checkNumber(path string, i Inode) {
 		if err := f.agreeInode(i.node); err != nil {
 			f.c.problem(path, "hard link", "the same as its first name", err.Error())
 		}
+		f.checkLinked(path, i, first)
+	}
+}
+
+// checkLinked compares what the first name of a hard link has beside what every inode
+// does: that is what a container reads.
+func (f *v5Check) checkLinked(path string, i, first Inode) {
+	if i.IsSymlink() {
+		target, err := i.Readlink()
+		other, err2 := first.Readlink()
+		if err == nil && err2 == nil && target != other { // others find what cannot be read
+			f.c.problem(path, "hard link", fmt.Sprintf("the target of its first name, %q", other), fmt.Sprintf("%q", target))
+		}
+	}
+	xattrs, err := i.Xattrs()
+	others, err2 := first.Xattrs()
+	if err == nil && err2 == nil && !maps.EqualFunc(xattrs, others, bytes.Equal) {
+		f.c.problem(path, "hard link", "the extended attributes of its first name", "others")
 	}
 }
 

@@ -155,6 +155,27 @@ func TestCraftedTargets(t *testing.T) {
 	assert.ErrorContains(t, err, "too many levels")
 }
 
+// TestCraftedLinkedLinks: two names of one symbolic link lead to the same, for a
+// container reads the first.
+func TestCraftedLinkedLinks(t *testing.T) {
+	links := func(target string) []byte {
+		one := func(r []byte) { le.PutUint32(r[88:], 2) }
+		a, b := testimage.CraftedLink("a", "bin/good"), testimage.CraftedLink("b", target)
+		a.Alter = func(r []byte, _ uint32) { one(r) }
+		b.Alter = func(r []byte, node uint32) { one(r); le.PutUint64(r[40:], uint64(node-1)) }
+		return craft(a, b)
+	}
+	problems := func(b []byte) []string {
+		tree, err := openBytes(b)
+		require.NoError(t, err)
+		var all []rafs.Problem
+		tree.Check(digestOf, func(p rafs.Problem) { all = append(all, p) })
+		return found(all)
+	}
+	assert.NotContains(t, problems(links("bin/good")), "b: hard link")
+	assert.Contains(t, problems(links("bin/evil")), "b: hard link")
+}
+
 // TestCraftedBounds: what a user may raise.
 func TestCraftedBounds(t *testing.T) {
 	var files []testimage.CraftedFile
