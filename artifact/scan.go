@@ -67,30 +67,45 @@ func (a *Artifact) pick(missing []string) []*work {
 // for more: some milliseconds.
 const filesAtOnce = 1024
 
-// chooseFiles keeps the files of a slice that some analyzer wants. Trivy asks about
-// several layers at once too, so that analyzers can bear it.
+// chooseFiles keeps the files of a slice that some analyzer wants.
 func (a *Artifact) chooseFiles(w *work) {
+	name := a.choiceName(w)
+	choices, known := a.recallChoices(name, len(w.slice.files))
+	if !known {
+		choices = a.choose(w)
+		a.keepChoices(name, choices)
+	}
+	w.files = make([]wantedFile, len(choices))
+	for n := range choices {
+		c := &choices[n]
+		w.files[n] = wantedFile{file: w.slice.files[c.file], want: c.want}
+	}
+	w.slice.files = nil
+}
+
+// choose asks the analyzers. Trivy asks about several layers at once too, so that
+// analyzers can bear it.
+func (a *Artifact) choose(w *work) []choice {
 	var questions [deleted + 1]*questions
 	for seen := range questions {
 		questions[seen] = a.desk.questions(w.disabled(visibility(seen), a.desk))
 	}
 	parts := slices.Collect(slices.Chunk(w.slice.files, filesAtOnce))
-	chosen := make([][]wantedFile, len(parts))
+	chosen := make([][]choice, len(parts))
 	var group errgroup.Group
 	group.SetLimit(max(a.option.Parallel, 1))
 	for n, files := range parts {
 		group.Go(func() error {
 			for i := range files {
 				if want := a.desk.demand(&files[i], questions[files[i].seen]); want.any() {
-					chosen[n] = append(chosen[n], wantedFile{file: files[i], want: want})
+					chosen[n] = append(chosen[n], choice{file: n*filesAtOnce + i, want: want})
 				}
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // none fails
-	w.files = slices.Concat(chosen...)
-	w.slice.files = nil
+	return slices.Concat(chosen...)
 }
 
 // scan analyzes what the cache does not have.
