@@ -224,7 +224,7 @@ func (a *Artifact) mountAndCut(ctx context.Context) (cut *slicing, err error) {
 	if a.mount, err = a.open(ctx, a.databaseChunks); err != nil {
 		return nil, fmt.Errorf("open the image: %w", err)
 	}
-	if cut, err = cutSlices(a.mount, a.option.WalkerOption); err != nil {
+	if cut, err = cutSlices(ctx, a.mount, a.option.WalkerOption); err != nil {
 		return nil, fmt.Errorf("assign files to layers: %w", err)
 	}
 	return cut, nil

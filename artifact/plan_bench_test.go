@@ -29,11 +29,11 @@ func BenchmarkPlan(b *testing.B) {
 	b.Run("cut", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := cutSlices(m, analyzers.option.WalkerOption)
+			_, err := cutSlices(b.Context(), m, analyzers.option.WalkerOption)
 			require.NoError(b, err)
 		}
 	})
-	cutting, err := cutSlices(m, analyzers.option.WalkerOption)
+	cutting, err := cutSlices(b.Context(), m, analyzers.option.WalkerOption)
 	require.NoError(b, err)
 	a := New(m.Image, nil, cache.NewMemoryCache(), analyzers, Options{})
 	a.mount, a.layers = m, cutting.layers

@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"context"
 	"fmt"
 	"path"
 
@@ -66,8 +67,8 @@ type slicing struct {
 // that agree with the merged tree, these say which layer brought what, and
 // which files are hidden. Otherwise a file belongs to the layer whose blob
 // holds its data, and hidden files are not known.
-func cutSlices(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
-	m, err := m.OfLayers()
+func cutSlices(ctx context.Context, m *nydusmount.Mount, option walker.Option) (*slicing, error) {
+	m, err := m.OfLayers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func cutSlices(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 		c.slices[i].layer = i
 	}
 	skip := newSkipper(option)
-	overlay, err := c.overlay(m)
+	overlay, err := c.overlay(ctx, m)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +92,13 @@ func cutSlices(m *nydusmount.Mount, option walker.Option) (*slicing, error) {
 			return layer, nil
 		}
 	}
-	if err := c.addShown(m, skip, owner, overlay != nil); err != nil {
+	if err := c.addShown(ctx, m, skip, owner, overlay != nil); err != nil {
 		return nil, err
 	}
 	if overlay != nil {
 		gone := newWhiteouts()
 		for i := len(c.slices) - 1; i >= 0; i-- {
-			if err := c.addHidden(m, i, skip, overlay, gone); err != nil {
+			if err := c.addHidden(ctx, m, i, skip, overlay, gone); err != nil {
 				return nil, err
 			}
 		}
@@ -129,7 +130,7 @@ func (c *slicing) distrustHistory() {
 }
 
 // overlay applies the layers' trees, and returns nil where they cannot be used.
-func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
+func (c *slicing) overlay(ctx context.Context, m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 	if m.NoLayers != "" {
 		c.notes = append(c.notes, m.NoLayers+": files that a later layer deleted or replaced are not scanned")
 		return nil, nil
@@ -144,11 +145,11 @@ func (c *slicing) overlay(m *nydusmount.Mount) (*nydusmount.Overlay, error) {
 		c.notes = append(c.notes, fmt.Sprintf("%d of %d layers carry no bootstrap of their own: files that a later layer deleted or replaced are not scanned", missing, len(m.Layers)))
 		return nil, nil
 	}
-	overlay, err := m.Overlay()
+	overlay, err := m.Overlay(ctx)
 	if err != nil {
 		return nil, err
 	}
-	contradiction, err := overlay.Compare(m.Merged.Tree)
+	contradiction, err := overlay.Compare(ctx, m.Merged.Tree)
 	if err != nil {
 		return nil, err
 	}
@@ -180,9 +181,9 @@ func byBlob(m *nydusmount.Mount, list []layer) func(string, []rafs.Chunk) (int, 
 }
 
 // addShown walks the merged tree.
-func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
+func (c *slicing) addShown(ctx context.Context, m *nydusmount.Mount, skip *skipper, owner func(string, []rafs.Chunk) (int, error), trees bool) error {
 	links := make(map[uint64]struct{})
-	return m.Merged.Walk(func(name string, inode rafs.Inode) error {
+	return m.Merged.WalkContext(ctx, func(name string, inode rafs.Inode) error {
 		var chunks []rafs.Chunk
 		if !trees && inode.IsRegular() {
 			var err error
@@ -208,12 +209,12 @@ func (c *slicing) addShown(m *nydusmount.Mount, skip *skipper, owner func(string
 
 // addHidden walks a layer's tree for what the image does not show of it. gone are
 // the whiteouts of the layers above; this layer's are added.
-func (c *slicing) addHidden(m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay, gone *whiteouts) error {
+func (c *slicing) addHidden(ctx context.Context, m *nydusmount.Mount, layer int, skip *skipper, overlay *nydusmount.Overlay, gone *whiteouts) error {
 	s := &c.slices[layer]
 	s.tree, s.treeVouched = true, m.Layers[layer].Vouched
 	links := make(map[uint64]struct{})
 	var own []string
-	err := m.Layers[layer].Walk(func(name string, inode rafs.Inode) error {
+	err := m.Layers[layer].WalkContext(ctx, func(name string, inode rafs.Inode) error {
 		s.size += tarSize(inode)
 		if nydusmount.IsWhiteout(name) {
 			own = append(own, name)

@@ -52,7 +52,7 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		c.failed("bootstrap layer", err)
 		return
 	}
-	sound := c.checkTree("", bootstrap.Tree)
+	sound := c.checkTree(ctx, "", bootstrap.Tree)
 	if bootstrap.Backend != nil || len(c.images.Target.Layers) == 0 && len(bootstrap.Tree.Blobs()) > 0 {
 		c.note("the data lies in a backend outside of the registry: blobs were not compared with the bootstrap")
 		return
@@ -67,8 +67,7 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		}
 	}
 	c.tails = c.images.tails(ctx, bootstrap)
-	if ctx.Err() != nil {
-		c.errs = append(c.errs, context.Cause(ctx))
+	if c.ended(ctx) {
 		return
 	}
 	complete := sound
@@ -83,11 +82,14 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 				layerName(i), c.images.Target.Layers[i].Digest)
 			complete = false
 		default:
-			complete = c.checkTree(layerName(i)+": ", t.tail.Tree) && complete
+			complete = c.checkTree(ctx, layerName(i)+": ", t.tail.Tree) && complete
 		}
 	}
+	if c.ended(ctx) {
+		return
+	}
 	c.checkTables(ctx, bootstrap)
-	if !complete {
+	if c.ended(ctx) || !complete {
 		return
 	}
 	merged, unvouched, err := c.images.tree(ctx, bootstrap)
@@ -100,16 +102,26 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 			"the content was compared with digests that were not verified, unless the blobs were read whole (--data full)",
 			unvouched, len(bootstrap.Tree.Blobs()))
 	}
-	c.checkLayers(merged)
+	c.checkLayers(ctx, merged)
+}
+
+// ended says whether ctx has, and notes that the rule was not completed.
+func (c *bootstrapCheck) ended(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	c.errs = append(c.errs, context.Cause(ctx))
+	return true
 }
 
 // layerName names a layer as the manifest does.
 func layerName(i int) string { return fmt.Sprintf("layers[%d]", i) }
 
-// checkTree checks that a tree stands on its own, and says whether it does.
-func (c *bootstrapCheck) checkTree(prefix string, tree *rafs.Tree) bool {
+// checkTree checks that a tree stands on its own, and says whether it does: that is
+// not known once ctx has ended.
+func (c *bootstrapCheck) checkTree(ctx context.Context, prefix string, tree *rafs.Tree) bool {
 	sound := true
-	tree.Check(blob.Sum, func(p rafs.Problem) {
+	err := tree.Check(ctx, blob.Sum, func(p rafs.Problem) {
 		if prefix != "" && isMended(tree, p) {
 			c.note("%s%s is a known fault of nydus-image 2.2, which merging the layers mends", prefix, p)
 			return
@@ -121,7 +133,7 @@ func (c *bootstrapCheck) checkTree(prefix string, tree *rafs.Tree) bool {
 		}
 		c.differ(path, prefix+p.Field, p.Want, p.Got)
 	})
-	return sound
+	return sound && err == nil
 }
 
 // isMended says whether a problem of a layer's tree is one that nydus-image 2.2

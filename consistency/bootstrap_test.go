@@ -287,7 +287,7 @@ func TestWrongBlobInTable(t *testing.T) {
 	tree, err := rafs.Open(bytes.NewReader(boot), int64(len(boot)))
 	require.NoError(t, err)
 	c := &bootstrapCheck{}
-	assert.False(t, c.checkTree("", tree))
+	assert.False(t, c.checkTree(t.Context(), "", tree))
 	assert.NotEmpty(t, c.result.Differences)
 }
 
@@ -336,12 +336,12 @@ func TestMendedFaults(t *testing.T) {
 		return again
 	}
 	c := &bootstrapCheck{}
-	assert.True(t, c.checkTree("layers[0]: ", damaged("data")))
+	assert.True(t, c.checkTree(t.Context(), "layers[0]: ", damaged("data")))
 	assert.Empty(t, c.result.Differences)
 	assert.Contains(t, notes(c.result), `layers[0]: "data": links is 3, want 2`)
-	assert.False(t, c.checkTree("", damaged("data")))
+	assert.False(t, c.checkTree(t.Context(), "", damaged("data")))
 	assert.Equal(t, []string{"data links"}, fields(c.result))
-	assert.False(t, c.checkTree("layers[0]: ", damaged("data/one")))
+	assert.False(t, c.checkTree(t.Context(), "layers[0]: ", damaged("data/one")))
 	assert.Equal(t, []string{"data links", "data/one layers[0]: links"}, fields(c.result))
 }
 

@@ -43,12 +43,12 @@ func (c *bootstrapCheck) checkTables(ctx context.Context, bootstrap *nydusimage.
 			byID[c.images.Target.Layers[i].BlobID()] = own[i]
 		}
 	}
-	c.compareTables("", bootstrap.Tree, func(b *rafs.Blob) *blobTables { return byID[b.ID] })
+	c.compareTables(ctx, "", bootstrap.Tree, func(b *rafs.Blob) *blobTables { return byID[b.ID] })
 	for i := range c.tails {
 		if own[i] == nil || c.tails[i].tail.Tree == nil {
 			continue
 		}
-		c.compareTables(layerName(i)+": ", c.tails[i].tail.Tree, func(b *rafs.Blob) *blobTables {
+		c.compareTables(ctx, layerName(i)+": ", c.tails[i].tail.Tree, func(b *rafs.Blob) *blobTables {
 			if blob.IsSelf(*b) {
 				return own[i]
 			}
@@ -161,7 +161,7 @@ func entryText(e blob.MetaChunk) string {
 
 // compareTables compares the chunks of a tree's files with the tables of their
 // blobs.
-func (c *bootstrapCheck) compareTables(prefix string, tree *rafs.Tree, tablesOf func(*rafs.Blob) *blobTables) {
+func (c *bootstrapCheck) compareTables(ctx context.Context, prefix string, tree *rafs.Tree, tablesOf func(*rafs.Blob) *blobTables) {
 	blobs := tree.Blobs()
 	tables := make([]*blobTables, len(blobs))
 	for i := range blobs {
@@ -169,7 +169,7 @@ func (c *bootstrapCheck) compareTables(prefix string, tree *rafs.Tree, tablesOf 
 	}
 	compared := make(map[uint64]bool) // inodes with several names
 	// What keeps a part of the tree from being walked is reported by checkTree.
-	_ = tree.Walk(func(path string, inode rafs.Inode) error {
+	_ = tree.WalkContext(ctx, func(path string, inode rafs.Inode) error {
 		if !inode.IsRegular() || compared[inode.Number] {
 			return nil
 		}

@@ -94,7 +94,7 @@ func (c *dataCheck) checkLayer(ctx context.Context, i int) {
 	}
 	refers := layer.Ref != v1.Hash{}
 	if !refers {
-		c.checkBlob(ctx, layer.Source, layer.Digest, c.wanted(i, table))
+		c.checkBlob(ctx, layer.Source, layer.Digest, c.wanted(ctx, i, table))
 		return
 	}
 	c.checkBlob(ctx, layer.Source, layer.Digest, nil)
@@ -110,7 +110,7 @@ func (c *dataCheck) checkLayer(ctx context.Context, i int) {
 		c.failed(blobPath(layer.Ref), "data", err)
 		return
 	}
-	c.checkBlob(ctx, data, layer.Ref, c.wanted(i, table))
+	c.checkBlob(ctx, data, layer.Ref, c.wanted(ctx, i, table))
 }
 
 // mergedEntry finds a blob in the merged bootstrap's table.

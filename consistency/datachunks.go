@@ -41,7 +41,7 @@ type wantedChunk struct {
 
 // wanted collects the chunks of a layer's data: those of the merged tree and of
 // the layer's own. A chunk of which both say the same is there once.
-func (c *dataCheck) wanted(i int, table *rafs.Blob) *wantedChunks {
+func (c *dataCheck) wanted(ctx context.Context, i int, table *rafs.Blob) *wantedChunks {
 	if c.bootstrap == nil || table == nil {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (c *dataCheck) wanted(i int, table *rafs.Blob) *wantedChunks {
 	}
 	seen := make(map[rafs.Chunk]bool)
 	for k := range w.trees {
-		w.collect(k, seen)
+		w.collect(ctx, k, seen)
 	}
 	slices.SortFunc(w.chunks, func(a, b wantedChunk) int {
 		return cmp.Or(cmp.Compare(w.place(&a.chunk), w.place(&b.chunk)), cmp.Compare(a.chunk.Index, b.chunk.Index))
@@ -67,7 +67,7 @@ func (c *dataCheck) wanted(i int, table *rafs.Blob) *wantedChunks {
 }
 
 // collect adds the chunks that a tree lists.
-func (w *wantedChunks) collect(number int, seen map[rafs.Chunk]bool) {
+func (w *wantedChunks) collect(ctx context.Context, number int, seen map[rafs.Chunk]bool) {
 	t := w.trees[number]
 	blobs := t.tree.Blobs()
 	mine := make([]bool, len(blobs))
@@ -76,7 +76,7 @@ func (w *wantedChunks) collect(number int, seen map[rafs.Chunk]bool) {
 	}
 	// What cannot be walked or listed is reported by the bootstrap rule; the blob's
 	// own digest covers its chunks.
-	_ = t.tree.Walk(func(path string, inode rafs.Inode) error {
+	_ = t.tree.WalkContext(ctx, func(path string, inode rafs.Inode) error {
 		chunks, err := inode.Chunks()
 		if err != nil {
 			return nil

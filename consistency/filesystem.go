@@ -30,7 +30,7 @@ func compareImages(ctx context.Context, images *Images, depth Depth, counts *Cou
 			return fmt.Errorf("Nydus image: %w", err)
 		}
 	}
-	plan, err := newPlan(tree, depth, served)
+	plan, err := newPlan(ctx, tree, depth, served)
 	if err != nil {
 		return fmt.Errorf("Nydus image: %w", err)
 	}

@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
@@ -27,7 +28,7 @@ type ownCut struct {
 
 // newPlan plans for a Nydus tree. If served is true, another program serves the
 // files, which may be of other sizes.
-func newPlan(tree *rafs.Tree, depth Depth, served bool) (*plan, error) {
+func newPlan(ctx context.Context, tree *rafs.Tree, depth Depth, served bool) (*plan, error) {
 	if depth == DepthNone {
 		return &plan{}, nil
 	}
@@ -37,7 +38,7 @@ func newPlan(tree *rafs.Tree, depth Depth, served bool) (*plan, error) {
 		return p, nil
 	}
 	p.own, p.sizes = make(map[string]ownCut), make(map[int64]struct{})
-	return p, tree.Walk(func(path string, i rafs.Inode) error {
+	return p, tree.WalkContext(ctx, func(path string, i rafs.Inode) error {
 		if !i.IsRegular() {
 			return nil
 		}

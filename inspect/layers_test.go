@@ -26,7 +26,7 @@ func overlay(t *testing.T, n *testimage.Nydus) *nydusmount.Overlay {
 	t.Cleanup(func() { assert.NoError(t, source.Close()) })
 	mount, err := nydusmount.Native(t.Context(), source)
 	require.NoError(t, err)
-	applied, err := mount.Overlay()
+	applied, err := mount.Overlay(t.Context())
 	require.NoError(t, err)
 	return applied
 }

@@ -55,7 +55,7 @@ func TestReadsOptimized(t *testing.T) {
 	}))
 	assert.Equal(t, []string{"etc/debian_version", "usr/bin/hostname", "usr/lib/os-release", "var/lib/dpkg/status"}, copied)
 
-	image, err := mount.OfLayers()
+	image, err := mount.OfLayers(t.Context())
 	require.NoError(t, err)
 	require.Len(t, image.Layers, 3)
 	assertShows(t, shown(t, testimage.Newer(t, "oci")), image)
@@ -74,7 +74,7 @@ func TestReadsCommittedWithPaths(t *testing.T) {
 		assertSameTree(t, n.BootstrapPath, n.BlobDir, mount)
 		assertLayersRead(t, mount)
 
-		image, err := mount.OfLayers()
+		image, err := mount.OfLayers(t.Context())
 		require.NoError(t, err)
 		require.Len(t, image.Layers, 6)
 		assertShows(t, testimage.Mount(t, n.BootstrapPath, n.BlobDir), image)

@@ -40,9 +40,9 @@ func assertShows(t *testing.T, dir string, mount *nydusmount.Mount) {
 		t.Error(d)
 	}
 	require.True(t, mount.LayerTrees(), "every blob carries its layer's bootstrap")
-	overlay, err := mount.Overlay()
+	overlay, err := mount.Overlay(t.Context())
 	require.NoError(t, err)
-	contradiction, err := overlay.Compare(mount.Merged.Tree)
+	contradiction, err := overlay.Compare(t.Context(), mount.Merged.Tree)
 	require.NoError(t, err)
 	assert.Nil(t, contradiction)
 }

@@ -149,7 +149,7 @@ func native(ctx context.Context, image *nydusimage.Image, bootstrap *nydusimage.
 			m.Layers[i].Vouched = tail.TreeVouched
 		}
 	}
-	return m, m.checkChunkTables(tails, bootstrap.Metas)
+	return m, m.checkChunkTables(ctx, tails, bootstrap.Metas)
 }
 
 // blobEntries returns the entries of the merged tree's blob table for the wanted
@@ -276,7 +276,7 @@ func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 // for a large image): nydusd takes that of the bootstrap layer only if something has
 // put it into its cache folder, and else reads the blob's. To compare with one alone
 // would let a container read other data than a scan.
-func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error {
+func (m *Mount) checkChunkTables(ctx context.Context, tails []*Tail, inLayer map[string][]byte) error {
 	tables := make(map[string][]*blob.Meta)
 	for i, tail := range tails {
 		if tail == nil {
@@ -297,7 +297,7 @@ func (m *Mount) checkChunkTables(tails []*Tail, inLayer map[string][]byte) error
 		}
 	}
 	blobs := m.Merged.Blobs()
-	return m.Merged.Walk(func(path string, inode rafs.Inode) error {
+	return m.Merged.WalkContext(ctx, func(path string, inode rafs.Inode) error {
 		if !inode.IsRegular() {
 			return nil
 		}

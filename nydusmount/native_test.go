@@ -83,9 +83,9 @@ func TestLayerTreesGiveMergedTree(t *testing.T) {
 			t.Run(s.Name+"/v"+version, func(t *testing.T) {
 				_, mount := open(t, s, testimage.ConvertOptions{FSVersion: version, Compressor: "zstd"})
 				require.True(t, mount.LayerTrees(), "every blob carries its layer's bootstrap")
-				overlay, err := mount.Overlay()
+				overlay, err := mount.Overlay(t.Context())
 				require.NoError(t, err)
-				contradiction, err := overlay.Compare(mount.Merged.Tree)
+				contradiction, err := overlay.Compare(t.Context(), mount.Merged.Tree)
 				require.NoError(t, err)
 				assert.Nil(t, contradiction)
 			})
@@ -97,9 +97,9 @@ func TestLayerTreesGiveMergedTree(t *testing.T) {
 func TestContradictionIsFound(t *testing.T) {
 	_, mount := open(t, testimage.Odd(t), testimage.ConvertOptions{})
 	mount.Layers[0], mount.Layers[1] = mount.Layers[1], mount.Layers[0]
-	overlay, err := mount.Overlay()
+	overlay, err := mount.Overlay(t.Context())
 	require.NoError(t, err)
-	contradiction, err := overlay.Compare(mount.Merged.Tree)
+	contradiction, err := overlay.Compare(t.Context(), mount.Merged.Tree)
 	require.NoError(t, err)
 	require.NotNil(t, contradiction)
 	assert.NotEmpty(t, contradiction.Path)

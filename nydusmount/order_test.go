@@ -104,20 +104,20 @@ func TestChunkDict(t *testing.T) {
 		require.Len(t, mount.Layers, len(spec.Layers)+1)
 		assertSameTree(t, n.BootstrapPath, n.BlobDir, mount)
 
-		layers, err := mount.OfLayers()
+		layers, err := mount.OfLayers(t.Context())
 		require.NoError(t, err)
 		require.Len(t, layers.ImageLayers(), len(spec.Layers))
 		assert.Len(t, layers.Layers, len(spec.Layers))
 		assert.False(t, slices.Contains(ids(layers), dict.Blobs[0].Digest.Hex))
 		assert.True(t, layers.Ordered)
 		assert.Equal(t, "COPY layer1 / # buildkit", layers.CreatedBy()[0])
-		overlay, err := layers.Overlay()
+		overlay, err := layers.Overlay(t.Context())
 		require.NoError(t, err)
 		layer, ok := overlay.Layer("chunks/noise")
 		assert.True(t, ok)
 		assert.Zero(t, layer, "of the layer that brought it, not that of the blob")
 
-		same, err := layers.OfLayers()
+		same, err := layers.OfLayers(t.Context())
 		require.NoError(t, err)
 		assert.Same(t, layers, same)
 	}

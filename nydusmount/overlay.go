@@ -2,6 +2,7 @@ package nydusmount
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"path"
@@ -44,11 +45,12 @@ type overlayNode struct {
 	children map[string]*overlayNode
 }
 
-// Overlay applies the layers' trees, bottom first. All layers must have one.
-func (m *Mount) Overlay() (*Overlay, error) {
+// Overlay applies the layers' trees, bottom first. All layers must have one. Like
+// what compares the result, it ends when ctx does, with its cause.
+func (m *Mount) Overlay(ctx context.Context) (*Overlay, error) {
 	o := &Overlay{root: &overlayNode{}, names: rafs.NewBudget(rafs.BoundNames, m.Image.Limits().Names)}
 	for n, view := range m.Layers {
-		if err := o.apply(n, view.Tree); err != nil {
+		if err := o.apply(ctx, n, view.Tree); err != nil {
 			return nil, fmt.Errorf("tree of layer %d, in blob %s: %w", n+1, m.Image.Layers[n].Digest, err)
 		}
 	}
@@ -65,14 +67,14 @@ func (o *Overlay) Layer(name string) (int, bool) {
 	return node.layer, true
 }
 
-func (o *Overlay) apply(layer int, tree *rafs.Tree) error {
+func (o *Overlay) apply(ctx context.Context, layer int, tree *rafs.Tree) error {
 	o.root.layer, o.root.inode = layer, tree.Root()
 	// The directories from the root down to the one that is being walked.
 	stack := []*overlayNode{o.root}
 	if err := o.whiteouts(layer, o.root, tree.Root()); err != nil {
 		return err
 	}
-	return tree.Walk(func(name string, inode rafs.Inode) error {
+	return tree.WalkContext(ctx, func(name string, inode rafs.Inode) error {
 		if name == "." {
 			return nil
 		}
@@ -141,9 +143,9 @@ func (c *Contradiction) Error() string { return fmt.Sprintf("%q: %s", c.Path, c.
 // differs from the merged tree in what a container would see: names, types,
 // permissions, owners, sizes, contents, link targets and device numbers. nil
 // means that there is none.
-func (o *Overlay) Compare(merged *rafs.Tree) (*Contradiction, error) {
+func (o *Overlay) Compare(ctx context.Context, merged *rafs.Tree) (*Contradiction, error) {
 	var first *Contradiction
-	err := o.Contradictions(merged, func(c *Contradiction) error {
+	err := o.Contradictions(ctx, merged, func(c *Contradiction) error {
 		first = c
 		return fs.SkipAll
 	})
@@ -154,14 +156,14 @@ func (o *Overlay) Compare(merged *rafs.Tree) (*Contradiction, error) {
 // merged tree, as in [Overlay.Compare]: in the order of a walk, then the paths
 // that the merged tree lacks. fn may return [fs.SkipAll]; its other errors are
 // returned as they are.
-func (o *Overlay) Contradictions(merged *rafs.Tree, fn func(*Contradiction) error) error {
+func (o *Overlay) Contradictions(ctx context.Context, merged *rafs.Tree, fn func(*Contradiction) error) error {
 	shared, stopped := 0, false // paths in both
 	report := func(name, reason string) error {
 		err := fn(&Contradiction{name, reason})
 		stopped = err == fs.SkipAll
 		return err
 	}
-	err := merged.Walk(func(name string, inode rafs.Inode) error {
+	err := merged.WalkContext(ctx, func(name string, inode rafs.Inode) error {
 		node := o.lookup(name)
 		if node == nil {
 			return report(name, "no layer brings it")
@@ -176,7 +178,11 @@ func (o *Overlay) Contradictions(merged *rafs.Tree, fn func(*Contradiction) erro
 	if err != nil || stopped || o.root.count() == shared {
 		return err
 	}
-	for _, name := range o.extra(merged) {
+	extra := o.extra(ctx, merged)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, name := range extra {
 		if err := report(name, "a layer brings it, the image does not show it"); err == fs.SkipAll {
 			return nil
 		} else if err != nil {
@@ -208,12 +214,15 @@ func (n *overlayNode) count() int {
 }
 
 // extra returns the paths that the layers give and the merged tree lacks, sorted,
-// of a directory its own alone.
-func (o *Overlay) extra(merged *rafs.Tree) []string {
+// of a directory its own alone: not all of them once ctx has ended.
+func (o *Overlay) extra(ctx context.Context, merged *rafs.Tree) []string {
 	var extra []string
 	var visit func(prefix string, n *overlayNode)
 	visit = func(prefix string, n *overlayNode) {
 		for name, child := range n.children {
+			if ctx.Err() != nil {
+				return
+			}
 			full := path.Join(prefix, name)
 			if _, err := merged.Lookup(full); err != nil {
 				extra = append(extra, full)

@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"context"
 	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
@@ -50,7 +51,7 @@ func (m *Mount) ImageLayers() []nydusimage.Layer {
 // of the image (see [Stores]), and with those that nydusify commit added in the order
 // in which it put them onto each other, if the trees of these layers give the merged
 // one: only that shows it. Otherwise it returns m. The files of the result are m's.
-func (m *Mount) OfLayers() (*Mount, error) {
+func (m *Mount) OfLayers(ctx context.Context) (*Mount, error) {
 	if m.layers != nil {
 		return m, nil // it is the result
 	}
@@ -73,11 +74,11 @@ func (m *Mount) OfLayers() (*Mount, error) {
 	if !rest.LayerTrees() {
 		return m, nil
 	}
-	overlay, err := rest.Overlay()
+	overlay, err := rest.Overlay(ctx)
 	if err != nil {
 		return nil, err
 	}
-	contradiction, err := overlay.Compare(m.Merged.Tree)
+	contradiction, err := overlay.Compare(ctx, m.Merged.Tree)
 	if err != nil || contradiction != nil {
 		return m, err
 	}

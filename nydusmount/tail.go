@@ -100,7 +100,7 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	name := tailName(image, layer, start)
 	if tail := kept.Get(kindTail, name); int64(len(tail)) == size-start {
 		parsed, err := r.read(ctx, start, tail, b)
-		if err == nil || !damaged(parsed, err, size-start) {
+		if err == nil || !damaged(ctx, parsed, err, size-start) {
 			return parsed, err
 		}
 		// What is kept came from this registry, with nothing to vouch for it: an image
@@ -115,10 +115,10 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 		return r.read(ctx, start, tail, b)
 	}
 	parsed, err := fetch()
-	if damaged(parsed, err, size-start) {
+	if damaged(ctx, parsed, err, size-start) {
 		parsed, err = fetch() // spoiled on the way, it comes another time as it is
 	}
-	if image.InRegistry() && damaged(parsed, err, size-start) {
+	if image.InRegistry() && damaged(ctx, parsed, err, size-start) {
 		// Whether it is so in the blob, or not what the registry should give, only
 		// the blob's digest tells.
 		if tail, err = provenTail(ctx, layer, start); err != nil {
@@ -128,6 +128,9 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	}
 	if err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil { // it may be damaged all the same, and is not to be kept
+		return nil, context.Cause(ctx)
 	}
 	parsed.fetched = parsed.size()
 	_ = kept.Put(kindTail, name, tail) // without it the next scan is slower, no more
@@ -162,8 +165,9 @@ func forgetTails(image *nydusimage.Image, starts []int64) {
 
 // damaged says whether a tail of so many bytes shows that it is not as a builder
 // made it: it cannot be read, its digests do not match, or there is no table of
-// contents, and nothing else that its bytes could be.
-func damaged(t *Tail, err error, size int64) bool {
+// contents, and nothing else that its bytes could be. Where ctx has ended, it may say
+// no of any.
+func damaged(ctx context.Context, t *Tail, err error, size int64) bool {
 	switch {
 	case err != nil:
 		return errors.Is(err, rafs.ErrCorrupt) || errors.Is(err, blob.ErrDigest)
@@ -177,7 +181,7 @@ func damaged(t *Tail, err error, size int64) bool {
 		return false // the digest in the table of contents vouches for the tree of a v6 blob
 	}
 	wrong := false
-	t.Tree.Check(blob.Sum, func(p rafs.Problem) { wrong = wrong || p.Field == "digest" })
+	_ = t.Tree.Check(ctx, blob.Sum, func(p rafs.Problem) { wrong = wrong || p.Field == "digest" })
 	return wrong
 }
 

@@ -1,6 +1,7 @@
 package rafs
 
 import (
+	"context"
 	"fmt"
 )
 
@@ -38,8 +39,9 @@ func (p Problem) String() string {
 // their own: they are not looked at.
 //
 // Check ends on any input. Its memory is bounded by the size of the bootstrap;
-// report keeps what it wants.
-func (t *Tree) Check(hash func(d Digester, data []byte) [32]byte, report func(Problem)) {
+// report keeps what it wants. It ends when ctx does, with its cause as the error:
+// then not all was looked at.
+func (t *Tree) Check(ctx context.Context, hash func(d Digester, data []byte) [32]byte, report func(Problem)) error {
 	c := &checker{
 		tree:    t,
 		hash:    hash,
@@ -52,11 +54,15 @@ func (t *Tree) Check(hash func(d Digester, data []byte) [32]byte, report func(Pr
 	c.format.tables()
 	first := newSurvey(t, report)
 	first.visit = c.visit
-	first.walk()
+	first.walk(ctx)
 	c.reached = first.seen
-	c.checkLinks()
-	c.format.finish()
-	c.flush()
+	// Of a tree that was not walked to its end, the rest would say wrong things.
+	if ctx.Err() == nil {
+		c.checkLinks(ctx)
+		c.format.finish()
+		c.flush(ctx)
+	}
+	return context.Cause(ctx)
 }
 
 // A formatCheck checks what is different in each version of the format.
@@ -137,7 +143,7 @@ func (c *checker) visit(path string, i Inode, first bool) {
 // flush reports the problems of chunk records, with a file that has the chunk
 // where there is one. Paths are found by walking again: to keep them all would
 // take more memory than the bootstrap.
-func (c *checker) flush() {
+func (c *checker) flush(ctx context.Context) {
 	if len(c.pending) == 0 {
 		return
 	}
@@ -154,7 +160,7 @@ func (c *checker) flush() {
 			}
 		})
 	}
-	again.walk()
+	again.walk(ctx)
 	for _, at := range sortedKeys(c.pending) {
 		c.report(c.pending[at])
 	}

@@ -1,6 +1,7 @@
 package rafs
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,7 +40,7 @@ func (c *checker) countLink(i Inode) {
 }
 
 // checkLinks compares link counts with the names that were found.
-func (c *checker) checkLinks() {
+func (c *checker) checkLinks(ctx context.Context) {
 	for number, count := range c.links {
 		if count.links == count.names && !count.unlike {
 			delete(c.links, number)
@@ -55,7 +56,7 @@ func (c *checker) checkLinks() {
 			c.problem(path, "links", count.names, i.Links)
 		}
 	}
-	again.walk()
+	again.walk(ctx)
 }
 
 // xattrNamespaces are what the names of extended attributes begin with. Builders

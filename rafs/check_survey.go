@@ -2,6 +2,7 @@ package rafs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 )
 
@@ -63,9 +64,10 @@ func (s *survey) problem(path, field string, want, got any) {
 	s.report(Problem{path, field, fmt.Sprint(want), fmt.Sprint(got)})
 }
 
-func (s *survey) walk() {
+// walk ends early when ctx does.
+func (s *survey) walk(ctx context.Context) {
 	s.enter(".", s.tree.root, s.tree.root)
-	for len(s.stack) > 0 {
+	for len(s.stack) > 0 && ctx.Err() == nil {
 		top := &s.stack[len(s.stack)-1]
 		s.path = s.path[:top.pathLength]
 		if top.next == top.directory.len() {

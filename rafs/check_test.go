@@ -2,6 +2,7 @@ package rafs_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func problemsOf(b []byte) []rafs.Problem {
 		return []rafs.Problem{{Field: "open", Got: err.Error()}}
 	}
 	var problems []rafs.Problem
-	tree.Check(digestOf, func(p rafs.Problem) { problems = append(problems, p) })
+	_ = tree.Check(context.Background(), digestOf, func(p rafs.Problem) { problems = append(problems, p) })
 	return problems
 }
 
@@ -64,7 +65,7 @@ func requireProblem(t *testing.T, b []byte, want string) {
 	tree, err := openBytes(b)
 	require.NoError(t, err, "Open looks at less")
 	var problems []rafs.Problem
-	tree.Check(digestOf, func(p rafs.Problem) { problems = append(problems, p) })
+	_ = tree.Check(context.Background(), digestOf, func(p rafs.Problem) { problems = append(problems, p) })
 	require.Contains(t, found(problems), want)
 	for _, p := range problems {
 		require.NotEqual(t, p.Want, p.Got, p)

@@ -84,18 +84,26 @@ func (i Inode) cursor() (cursor, error) {
 	return cursor{directory: d}, nil
 }
 
-// child finds a child by halving, relying on the order that listing checks.
+// child finds a child by halving, relying on the order that listing checks: in a
+// directory that is not sorted it may miss a name, and no walk accepts that tree.
 // Where i is no directory or has no such child, the error is fs.ErrNotExist.
 func (i Inode) child(name string) (Inode, error) {
 	if !i.IsDir() {
 		return Inode{}, fs.ErrNotExist
 	}
-	d, err := i.tree.format.directory(i.node)
-	if err != nil {
-		return Inode{}, fmt.Errorf("list directory inode %d: %w", i.Number, err)
+	found, ok, err := i.tree.format.child(i.node, name)
+	switch {
+	case err != nil:
+		return Inode{}, fmt.Errorf("search directory inode %d: %w", i.Number, err)
+	case !ok || found.dots:
+		return Inode{}, fs.ErrNotExist
 	}
-	var found dirent
-	_, ok := sort.Find(d.len(), func(k int) int {
+	return i.tree.inode(found.node)
+}
+
+// search finds a name in a list by halving.
+func search(d directory, name string) (found dirent, ok bool, err error) {
+	_, ok = sort.Find(d.len(), func(k int) int {
 		e, entryErr := d.entry(k)
 		if entryErr != nil {
 			err = entryErr
@@ -111,13 +119,7 @@ func (i Inode) child(name string) (Inode, error) {
 		found = e
 		return 0
 	})
-	switch {
-	case err != nil:
-		return Inode{}, fmt.Errorf("search directory inode %d: %w", i.Number, err)
-	case !ok || found.dots:
-		return Inode{}, fs.ErrNotExist
-	}
-	return i.tree.inode(found.node)
+	return found, ok, err
 }
 
 // Entries returns the children of a directory, sorted bytewise by name,

@@ -30,6 +30,9 @@ type format interface {
 	footprint(node uint64) (uint64, error)
 	// directory opens the list of names of a directory.
 	directory(node uint64) (directory, error)
+	// child finds a name in a directory, with a few steps in any number of names. It
+	// relies on their order, and looks at no more of the list than it must.
+	child(node uint64, name string) (child dirent, ok bool, err error)
 	// readlink returns the target of a symbolic link as stored.
 	readlink(node uint64) ([]byte, error)
 	// xattrs calls yield for each extended attribute, with its full name.

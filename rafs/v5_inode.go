@@ -137,6 +137,14 @@ func (f *v5) directory(node uint64) (directory, error) {
 	return v5Directory{format: f, first: first, count: int(count)}, nil
 }
 
+func (f *v5) child(node uint64, name string) (dirent, bool, error) {
+	d, err := f.directory(node)
+	if err != nil {
+		return dirent{}, false, err
+	}
+	return search(d, name)
+}
+
 func (d v5Directory) len() int { return d.count }
 
 func (d v5Directory) entry(k int) (dirent, error) {

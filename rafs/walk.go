@@ -1,6 +1,7 @@
 package rafs
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 )
@@ -20,6 +21,12 @@ import (
 // bytes is [ErrUnsupported], and more names than the tree may have, or longer ones,
 // are a [*LimitError].
 func (t *Tree) Walk(fn func(path string, i Inode) error) error {
+	return t.WalkContext(context.Background(), fn)
+}
+
+// WalkContext is Walk that ends when ctx does, with its cause: a small bootstrap may
+// have millions of names.
+func (t *Tree) WalkContext(ctx context.Context, fn func(path string, i Inode) error) error {
 	w := walker{
 		tree:    t,
 		seen:    make(bitSet, t.format.nodes()/64+1),
@@ -29,7 +36,12 @@ func (t *Tree) Walk(fn func(path string, i Inode) error) error {
 	}
 	err := t.format.agree()
 	if err == nil {
-		err = w.walk(fn)
+		err = w.walk(func(path string, i Inode) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fn(path, i)
+		})
 	}
 	switch {
 	case err == fs.SkipAll:

@@ -2,6 +2,7 @@ package rafs_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -90,4 +91,38 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(inodes)*1e5, "ms/100k-inodes")
 		})
 	}
+}
+
+// TestWalkEnds: a walk and a check end where the context does.
+func TestWalkEnds(t *testing.T) {
+	because := errors.New("it takes too long")
+	for _, sample := range []string{"tree-v5/bootstrap", "tree-v6/bootstrap"} {
+		tree := openSample(t, sample)
+		ctx, end := context.WithCancelCause(t.Context())
+		seen := 0
+		err := tree.WalkContext(ctx, func(string, rafs.Inode) error {
+			if seen++; seen == 10 {
+				end(because)
+			}
+			return nil
+		})
+		require.ErrorIs(t, err, because)
+		assert.Equal(t, 10, seen)
+		require.ErrorIs(t, tree.WalkContext(ctx, func(string, rafs.Inode) error { return fs.SkipAll }), because)
+
+		// What was not looked at is no problem.
+		require.ErrorIs(t, tree.Check(ctx, digestOf, func(p rafs.Problem) { assert.Fail(t, p.String()) }), because)
+	}
+	b := load(t, "tree-v6/bootstrap")
+	le.PutUint64(b[1024+16:], 1) // the number of inodes, which takes the whole tree to compare
+	v6Inode(t, b, "data")[44]++  // i_nlink
+	ctx, end := context.WithCancelCause(t.Context())
+	tree, err := openBytes(b)
+	require.NoError(t, err)
+	var problems []rafs.Problem
+	require.ErrorIs(t, tree.Check(ctx, digestOf, func(p rafs.Problem) {
+		problems = append(problems, p)
+		end(because)
+	}), because)
+	assert.Equal(t, []string{"data: links"}, found(problems))
 }
