@@ -32,12 +32,15 @@ type checker struct {
 type checkSide struct {
 	*service
 	name string // what the user gave
+	// exact says that platforms are those that an index lists (--all-platforms).
+	exact bool
 }
 
 func newCheckSide(options flag.Options, ours checkFlags, name string, stderr io.Writer) *checkSide {
 	return &checkSide{
 		service: &service{session: &session{ours: nydusOptions{plainHTTP: ours.plainHTTP, keys: ours.keys, bounds: ours.bounds}, stderr: stderr}, options: options},
 		name:    name,
+		exact:   ours.allPlatforms,
 	}
 }
 
@@ -46,7 +49,7 @@ func newCheckSide(options flag.Options, ours checkFlags, name string, stderr io.
 func (s *checkSide) imageOptions(ctx context.Context, platform *v1.Platform) (nydusimage.Options, error) {
 	o, err := s.service.imageOptions(ctx, s.name)
 	if platform != nil {
-		o.Platform = platform
+		o.Platform, o.ExactPlatform = platform, s.exact
 	}
 	return o, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -53,12 +54,18 @@ func matchPlatforms(source, target []v1.Platform) []checkPlatform {
 	paired := make([]bool, len(target))
 	for _, s := range source {
 		p := checkPlatform{name: s.String(), source: &s}
-		for i, t := range target {
-			if !paired[i] && samePlatform(s, t) {
-				paired[i] = true
-				p.target = &t
-				break
+		at := slices.IndexFunc(target, s.Equals)
+		if at < 0 || paired[at] {
+			at = -1
+			for i, t := range target {
+				if !paired[i] && samePlatform(s, t) {
+					at = i
+					break
+				}
 			}
+		}
+		if at >= 0 {
+			paired[at], p.target = true, &target[at]
 		}
 		if p.target == nil {
 			p.missing = &consistency.Difference{Path: "index", Field: p.name, Want: "an image", Got: "none"}
@@ -114,6 +121,27 @@ func (s *checkSide) platforms(ctx context.Context) ([]v1.Platform, error) {
 		return nil, err
 	}
 	return []v1.Platform{platformOf(nydus.Config)}, nydus.Close()
+}
+
+// requireSources makes it a difference that an index has no OCI image for a platform,
+// where it has one for another: without any there is nothing to compare with.
+func requireSources(pairs []*checkedPair, o consistency.Options) {
+	if !slices.ContainsFunc(pairs, func(p *checkedPair) bool { return p.Source != nil }) {
+		return
+	}
+	for _, p := range pairs {
+		if p.Source != nil || p.Target == nil || p.err != nil {
+			continue
+		}
+		missing := missingReport(&consistency.Difference{Path: "index", Field: p.Platform, Want: "an OCI image", Got: "none"}, o).Results[0]
+		for i := range p.report.Results {
+			if r := &p.report.Results[i]; r.Rule == missing.Rule {
+				r.Differences = append(missing.Differences, r.Differences...)
+				r.Ignored += missing.Ignored
+			}
+		}
+		p.settle(p.report, nil)
+	}
 }
 
 // missingReport is the report of a pair of which there is one image only.

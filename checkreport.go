@@ -51,8 +51,10 @@ type checkedPair struct {
 	Compared    checkedCounts `json:"compared"`
 	Seconds     float64       `json:"seconds"`
 
-	// err is why the pair could not be compared, with its causes.
-	err error
+	// report is what was found, and err why the pair could not be compared, with its
+	// causes.
+	report *consistency.Report
+	err    error
 }
 
 // A checkedImage is one of the images of a pair.
@@ -163,7 +165,8 @@ func (i *checkedImage) add(t traffic) {
 // settle takes over what the rules found, and why the pair could not be
 // compared: either may be nil.
 func (p *checkedPair) settle(report *consistency.Report, err error) {
-	p.err, p.Rules = err, []checkedRule{}
+	p.report, p.err, p.Rules = report, err, []checkedRule{}
+	p.Differences, p.Paths, p.Ignored = 0, 0, 0
 	if report != nil {
 		p.Verdict = report.Verdict()
 		for i := range report.Results {

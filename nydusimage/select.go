@@ -3,6 +3,7 @@ package nydusimage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,78 +32,126 @@ const (
 // where the user names none, as in go-containerregistry.
 var defaultPlatform = v1.Platform{OS: "linux", Architecture: "amd64"}
 
+// ErrAmbiguous is wrapped by errors about an index with two images of which neither is
+// meant more than the other.
+var ErrAmbiguous = errors.New("which one is meant is not said")
+
 // selectManifest returns doc if it is a manifest; from an index the manifest of
 // the platform that is preferred or, where there is none, its other one. Indexes
-// inside the index are searched after its own manifests.
+// inside the index are searched after its own manifests; of an exact platform all.
 func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options, prefer preference) (*document, error) {
 	if !doc.MediaType.IsIndex() {
 		return doc, nil
 	}
-	want := defaultPlatform
+	want := wanted{Platform: defaultPlatform, exact: o.ExactPlatform}
 	if o.Platform != nil {
-		want = *o.Platform
+		want.Platform = *o.Platform
 	}
 	var there []string // the platforms that there are
-	queue := []*document{doc}
-	for read := 0; read < len(queue); read++ {
-		index, err := v1.ParseIndexManifest(bytes.NewReader(queue[read].raw))
-		if err != nil {
-			return nil, fmt.Errorf("index %s: %w: %w", queue[read].Digest, ErrInvalid, err)
-		}
+	var all choices    // of an exact platform
+	var chosen *v1.Descriptor
+	err := walkIndexes(ctx, where, doc, want.mayBeIn, func(index *v1.IndexManifest) (done bool, err error) {
 		c := choose(index, want)
 		for _, platform := range c.platforms {
 			if !slices.Contains(there, platform) {
 				there = append(there, platform)
 			}
 		}
-		if err := c.peek(ctx, where); err != nil {
-			return nil, err
+		if err := c.peek(ctx, where, want); err != nil {
+			return false, err
 		}
-		if d := c.preferred(prefer); d != nil {
-			if prefer == preferNydus && c.nydus != nil && c.other != nil {
-				o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
-					target, platformOf(c.other), c.nydus.Digest, c.other.Digest)
+		if want.exact {
+			if err := all.add(c); err != nil {
+				return false, fmt.Errorf("index %s, %s: %w", doc.Digest, spell(want.Platform), err)
 			}
-			return where.child(ctx, *d)
+			c = all
 		}
-		for _, d := range c.nested {
+		if chosen = c.preferred(prefer); chosen != nil && prefer == preferNydus && c.nydus != nil && c.other != nil && !want.exact {
+			o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
+				target, platformOf(c.other), c.nydus.Digest, c.other.Digest)
+		}
+		return chosen != nil && !want.exact, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if chosen == nil {
+		return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(want.Platform), strings.Join(there, ", "), ErrPlatform)
+	}
+	return where.child(ctx, *chosen)
+}
+
+// walkIndexes calls visit for an index and for those inside of it that enter lets in,
+// the outer ones first, until it is done.
+func walkIndexes(ctx context.Context, where store, doc *document, enter func(*v1.Descriptor) bool, visit func(*v1.IndexManifest) (done bool, err error)) error {
+	queue := []*document{doc}
+	for read := 0; read < len(queue); read++ {
+		index, err := v1.ParseIndexManifest(bytes.NewReader(queue[read].raw))
+		if err != nil {
+			return fmt.Errorf("index %s: %w: %w", queue[read].Digest, ErrInvalid, err)
+		}
+		if done, err := visit(index); done || err != nil {
+			return err
+		}
+		for n := range index.Manifests {
+			d := &index.Manifests[n]
+			if !d.MediaType.IsIndex() || !enter(d) {
+				continue
+			}
 			if len(queue) > maxNested {
-				return nil, fmt.Errorf("index %s holds more than %d indexes: %w", doc.Digest, maxNested, ErrInvalid)
+				return fmt.Errorf("index %s holds more than %d indexes: %w", doc.Digest, maxNested, ErrInvalid)
 			}
-			inner, err := where.child(ctx, d)
+			inner, err := where.child(ctx, *d)
 			if err != nil {
-				return nil, fmt.Errorf("index inside index %s: %w", queue[read].Digest, err)
+				return fmt.Errorf("index inside index %s: %w", queue[read].Digest, err)
 			}
 			queue = append(queue, inner)
 		}
 	}
-	return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(want), strings.Join(there, ", "), ErrPlatform)
+	return nil
+}
+
+// wanted is the platform that is looked for.
+type wanted struct {
+	v1.Platform
+	exact bool
+}
+
+// mayBeIn says whether an index in an index may have it.
+func (w wanted) mayBeIn(d *v1.Descriptor) bool {
+	return d.Platform == nil || w.exact || w.is(platformOf(d))
+}
+
+// is says whether an image's platform is the wanted one. But where it is exact, what is
+// not asked for, a variant or any OS, is not compared; nor are ever os.features, which
+// old converters use to mark Nydus images. A variant is compared as it is spelled,
+// as Trivy does: arm64 is not arm64/v8.
+func (w wanted) is(have v1.Platform) bool {
+	same := func(have, want string) bool { return have == want || want == "" && !w.exact }
+	return same(have.OS, w.OS) && have.Architecture == w.Architecture && same(have.Variant, w.Variant) && same(have.OSVersion, w.OSVersion)
 }
 
 // choices are what an index has for a platform.
 type choices struct {
 	nydus, other *v1.Descriptor // nil where there is none; see peek
 	unmarked     []*v1.Descriptor
-	nested       []v1.Descriptor // indexes that may have it
-	platforms    []string        // of all of the index's own manifests
+	twice        *v1.Descriptor // one of a kind that was there already
+	platforms    []string       // of all of the index's own manifests
 }
 
-func choose(index *v1.IndexManifest, want v1.Platform) choices {
+func choose(index *v1.IndexManifest, want wanted) choices {
 	var c choices
 	for n := range index.Manifests {
 		d := &index.Manifests[n]
 		platform := platformOf(d)
-		if d.MediaType.IsIndex() && (d.Platform == nil || satisfies(platform, want)) {
-			c.nested = append(c.nested, *d)
-		}
 		if !d.MediaType.IsImage() || platform.Architecture == "unknown" {
 			continue // indexes, attestations
 		}
 		c.platforms = append(c.platforms, platform.String())
 		switch {
-		case !satisfies(platform, want):
+		case !want.is(platform):
 		case markedNydus(d):
-			c.nydus = first(c.nydus, d)
+			c.take(&c.nydus, d)
 		default:
 			c.unmarked = append(c.unmarked, d)
 		}
@@ -112,10 +161,13 @@ func choose(index *v1.IndexManifest, want v1.Platform) choices {
 
 // peek finds out what the manifests without a mark are: where there is one, it is
 // taken for an OCI image until it is read; several are looked at.
-func (c *choices) peek(ctx context.Context, where store) error {
-	if len(c.unmarked) == 1 {
+func (c *choices) peek(ctx context.Context, where store, want wanted) error {
+	if len(c.unmarked) == 1 && !want.exact {
 		c.other = c.unmarked[0]
 		return nil
+	}
+	if want.exact && len(c.unmarked) > maxPeeked {
+		return fmt.Errorf("%d images for %s: %w", len(c.unmarked), spell(want.Platform), ErrAmbiguous)
 	}
 	for _, d := range c.unmarked[:min(len(c.unmarked), maxPeeked)] {
 		doc, err := where.child(ctx, *d)
@@ -127,10 +179,32 @@ func (c *choices) peek(ctx context.Context, where store) error {
 			return err
 		}
 		if notNydus(manifest) == "" {
-			c.nydus = first(c.nydus, d)
+			c.take(&c.nydus, d)
 		} else {
-			c.other = first(c.other, d)
+			c.take(&c.other, d)
 		}
+	}
+	return nil
+}
+
+// take takes a manifest of a kind, the first that there is.
+func (c *choices) take(kind **v1.Descriptor, d *v1.Descriptor) {
+	if *kind != nil && (*kind).Digest != d.Digest {
+		c.twice = d
+	}
+	*kind = first(*kind, d)
+}
+
+// add adds what another index has for the same platform, of each kind one.
+func (c *choices) add(more choices) error {
+	if more.nydus != nil {
+		c.take(&c.nydus, more.nydus)
+	}
+	if more.other != nil {
+		c.take(&c.other, more.other)
+	}
+	if d := first(c.twice, more.twice); d != nil {
+		return fmt.Errorf("it has two images of one kind, one of them %s: %w", d.Digest, ErrAmbiguous)
 	}
 	return nil
 }
@@ -169,15 +243,4 @@ func spell(p v1.Platform) string {
 		p.OS = "*"
 	}
 	return p.String()
-}
-
-// satisfies says whether an image's platform is the wanted one. What is not
-// asked for, a variant or any OS, is not compared; nor are os.features, which
-// old converters use to mark Nydus images. A variant is compared as it is spelled,
-// as Trivy does: arm64 is not arm64/v8.
-func satisfies(have, want v1.Platform) bool {
-	return (want.OS == "" || have.OS == want.OS) &&
-		have.Architecture == want.Architecture &&
-		(want.Variant == "" || have.Variant == want.Variant) &&
-		(want.OSVersion == "" || have.OSVersion == want.OSVersion)
 }
