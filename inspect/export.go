@@ -40,7 +40,7 @@ func export(ctx context.Context, s *Session, c *Call) (Answer, error) {
 		return nil, err
 	}
 	needed := blobSet{}
-	err = walkBelow(tree, top, func(name string, i rafs.Inode) error {
+	err = walkBelow(ctx, tree, top, func(name string, i rafs.Inode) error {
 		chunks, err := i.Chunks()
 		if err != nil {
 			return fmt.Errorf("%s: %w", absolute(name), err)
@@ -113,7 +113,7 @@ func (e *exporter) writeFile(ctx context.Context, name string) (err error) {
 func (e *exporter) write(ctx context.Context, w io.Writer) error {
 	e.tar = tar.NewWriter(w)
 	each := func(yield func(source) error) error {
-		return walkBelow(e.tree, e.top, func(name string, i rafs.Inode) error {
+		return walkBelow(ctx, e.tree, e.top, func(name string, i rafs.Inode) error {
 			return yield(e.source(name, i))
 		})
 	}

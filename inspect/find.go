@@ -28,10 +28,7 @@ func find(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	}
 	return rows[Node]{
 		each: func(yield func(Node) error) error {
-			return walkBelow(tree, top, func(name string, i rafs.Inode) error {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
+			return walkBelow(ctx, tree, top, func(name string, i rafs.Inode) error {
 				if !matches.match(name, i) {
 					return nil
 				}

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,14 +49,14 @@ func (s *Session) find(tree *rafs.Tree, name string, follow bool) (string, rafs.
 	return found, inode, nil
 }
 
-// walkBelow calls fn for a path and all below it, in the order of [rafs.Tree.Walk].
-// The path must lead through no symbolic link.
-func walkBelow(tree *rafs.Tree, top string, fn func(name string, i rafs.Inode) error) error {
+// walkBelow calls fn for a path and all below it, in the order of [rafs.Tree.Walk],
+// until ctx ends. The path must lead through no symbolic link.
+func walkBelow(ctx context.Context, tree *rafs.Tree, top string, fn func(name string, i rafs.Inode) error) error {
 	if top == root {
-		return tree.Walk(fn)
+		return tree.WalkContext(ctx, fn)
 	}
 	inside := top + "/"
-	return tree.Walk(func(name string, i rafs.Inode) error {
+	return tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		switch {
 		case name == top || strings.HasPrefix(name, inside):
 			err := fn(name, i)
