@@ -75,6 +75,35 @@ func TestSelect(t *testing.T) {
 			assert.Equal(t, digest, image.Digest)
 		}
 	})
+	t.Run("an exact platform", func(t *testing.T) {
+		armV7, arm32 := &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, &v1.Platform{OS: "linux", Architecture: "arm"}
+		target := host + "/image:exact"
+		testimage.Push(t, target, indexOf(entry(nydusARM, armV7), entry(indexOf(entry(nydus, arm32)), amd)))
+		platforms, err := Platforms(t.Context(), target, Options{})
+		require.NoError(t, err)
+		assert.Equal(t, []v1.Platform{*armV7, *arm32}, platforms)
+		for platform, want := range map[*v1.Platform]v1.Image{armV7: nydusARM, arm32: nydus} {
+			digest, err := want.Digest()
+			require.NoError(t, err)
+			assert.Equal(t, digest, mustOpen(t, target, Options{Platform: platform, ExactPlatform: true}).Digest)
+		}
+		digest, err := nydusARM.Digest()
+		require.NoError(t, err)
+		assert.Equal(t, digest, mustOpen(t, target, Options{Platform: arm32}).Digest, "not exact, as trivy image")
+	})
+	t.Run("two of one kind", func(t *testing.T) {
+		two := indexOf(entry(oci, amd), entry(nydus, amd), entry(nydusARM, amd))
+		for tag, index := range map[string]v1.ImageIndex{
+			"two":        two,
+			"two-nested": indexOf(entry(nydus, amd), entry(indexOf(entry(nydusARM, amd)), nil)),
+		} {
+			testimage.Push(t, host+"/image:"+tag, index)
+			mustOpen(t, host+"/image:"+tag, Options{})
+			mustFail(t, host+"/image:"+tag, Options{Platform: amd, ExactPlatform: true}, ErrAmbiguous)
+		}
+		testimage.Push(t, host+"/image:same", indexOf(entry(nydus, amd), entry(nydus, amd), entry(oci, amd)))
+		mustOpen(t, host+"/image:same", Options{Platform: amd, ExactPlatform: true})
+	})
 	t.Run("too deep", func(t *testing.T) {
 		testimage.Push(t, host+"/image:deep", deep)
 		err := mustFail(t, host+"/image:deep", Options{}, ErrInvalid)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -310,7 +312,32 @@ func TestCheckIndex(t *testing.T) {
 	document := checkJSON(t, 1, "--all-platforms", repository+":both0", repository+":nydus-arm64")
 	require.Len(t, document["pairs"], 2)
 	assert.Equal(t, []string{"manifest index linux/amd64"}, foundIn(pairOf(document, 0)))
-	r := runCheck(t, "--all-platforms", "--platform", "linux/amd64", repository+":both0")
+	// A variant is a platform of its own.
+	variant := func(img v1.Image, v string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm", Variant: v}}}
+	}
+	testimage.Push(t, repository+":oci-arm", mutate.AppendManifests(empty.Index, variant(amd64, "v7"), variant(arm64, "")))
+	testimage.Push(t, repository+":nydus-arm", mutate.AppendManifests(empty.Index, variant(good.Nydus, "v7"), variant(bad.Nydus, "")))
+	document = checkJSON(t, 1, "--all-platforms", repository+":oci-arm", repository+":nydus-arm")
+	require.Len(t, document["pairs"], 2)
+	assert.Equal(t, []any{"linux/arm/v7", "equal"}, []any{pairOf(document, 0)["platform"], pairOf(document, 0)["verdict"]})
+	assert.Equal(t, []any{"linux/arm", "different"}, []any{pairOf(document, 1)["platform"], pairOf(document, 1)["verdict"]})
+
+	// Two images of one kind: neither is taken.
+	testimage.Push(t, repository+":twice", mutate.AppendManifests(empty.Index, variant(amd64, ""), variant(good.Nydus, ""), variant(bad.Nydus, "")))
+	r := runCheck(t, "--all-platforms", repository+":twice")
+	assert.Equal(t, 2, r.code)
+	assert.Contains(t, r.stderr, "which one is meant is not said")
+	assert.Contains(t, r.stderr, "hint: name the two images by their digests")
+
+	// No OCI image for one platform, where there is one for another.
+	testimage.Push(t, repository+":lacking", mutate.AppendManifests(empty.Index, variant(amd64, "v7"), variant(good.Nydus, "v7"), variant(bad.Nydus, "")))
+	document = checkJSON(t, 1, "--all-platforms", repository+":lacking")
+	require.Len(t, document["pairs"], 2)
+	assert.Equal(t, "equal", pairOf(document, 0)["verdict"])
+	assert.Equal(t, []string{"manifest index linux/arm"}, foundIn(pairOf(document, 1)))
+
+	r = runCheck(t, "--all-platforms", "--platform", "linux/amd64", repository+":both0")
 	assert.Equal(t, 2, r.code)
 	assert.Contains(t, r.stderr, "exclude each other")
 }
