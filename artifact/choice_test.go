@@ -29,7 +29,7 @@ func TestChoicesAreKept(t *testing.T) {
 	require.NoError(t, err)
 	defer mount.Close()
 	a := New(opened, nil, nil, newAnalyzers(t), Options{})
-	cut, err := cutSlices(mount, a.option.WalkerOption)
+	cut, err := cutSlices(t.Context(), mount, a.option.WalkerOption)
 	require.NoError(t, err)
 	slice := func() *work { return &work{slice: cut.slices[0]} }
 

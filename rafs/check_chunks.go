@@ -96,14 +96,15 @@ func (s *chunkSpace) check(c *checker) {
 	s.records = kept
 	s.overlaps(c, "uncompressed", func(chunk *Chunk) (uint64, uint64, bool) {
 		return chunk.UncompressedOffset, uint64(chunk.UncompressedSize), true
-	})
+	}, func(a, b *Chunk) bool { return storedAlike(a, b) || !located(&s.blobs[b.Blob]) })
 	s.overlaps(c, "stored", func(chunk *Chunk) (uint64, uint64, bool) {
 		return chunk.CompressedOffset, uint64(chunk.CompressedSize), located(&s.blobs[chunk.Blob])
-	})
+	}, func(a, b *Chunk) bool { return a.Flags == b.Flags })
 }
 
-// overlaps reports chunks that share bytes without being one.
-func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offset, size uint64, known bool)) {
+// overlaps reports chunks that share bytes without being one: with one digest, and
+// alike.
+func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offset, size uint64, known bool), alike func(a, b *Chunk) bool) {
 	s.sort(func(a, b *Chunk) int {
 		offsetA, _, _ := place(a)
 		offsetB, _, _ := place(b)
@@ -118,7 +119,7 @@ func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offse
 			continue
 		}
 		if k > 0 && before.Blob == chunk.Blob && offset < end {
-			same := offset == start && offset+size == end && before.Digest == chunk.Digest && before.Flags == chunk.Flags
+			same := offset == start && offset+size == end && before.Digest == chunk.Digest && alike(&before, &chunk)
 			if !same {
 				c.record(at, fmt.Sprintf("chunk %d of blob %d", chunk.Index, chunk.Blob), what+" in bytes of its own",
 					fmt.Sprintf("%d bytes at %d, which chunk %d has as well", size, offset, before.Index))
