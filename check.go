@@ -83,9 +83,12 @@ func runCheck(ctx context.Context, options flag.Options, ours checkFlags, args [
 		target: newCheckSide(forTarget, ours, target, stderr),
 	}
 	started := time.Now()
-	platforms, err := c.platforms(ctx)
+	listing, cancel := context.WithTimeoutCause(ctx, options.Timeout,
+		fmt.Errorf("listing the platforms took longer than %v (--timeout): %w", options.Timeout, context.DeadlineExceeded))
+	platforms, err := c.platforms(listing)
+	cancel()
 	if err != nil {
-		return err
+		return inTime(listing, err)
 	}
 	var pairs []*checkedPair
 	for _, p := range platforms {

@@ -80,6 +80,17 @@ func TestMatchPlatforms(t *testing.T) {
 	assert.Equal(t, &armV8, list[1].source)
 	assert.Equal(t, &arm64, list[1].target)
 
+	// Those that are spelled alike first.
+	list = matchPlatforms([]v1.Platform{arm64, armV8}, []v1.Platform{armV8})
+	assert.NotNil(t, list[0].missing)
+	assert.Equal(t, &armV8, list[1].target)
+
+	// Of a pair of which there is one image neither is read, whatever was to be.
+	pair := &checkedPair{Data: consistency.DepthFull}
+	pair.settle(missingReport(list[0].missing, consistency.Options{}), nil)
+	assert.Equal(t, "different: 1 difference in 1 path; no image was read", pair.Summary)
+
+	list = matchPlatforms([]v1.Platform{amd64, armV8, armV6}, []v1.Platform{arm64, armV7, amd64})
 	report := missingReport(list[2].missing, consistency.Options{})
 	assert.Equal(t, consistency.Different, report.Verdict())
 	ignore, err := consistency.ParseIgnore("index:linux/arm/v6")

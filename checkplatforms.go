@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -48,25 +49,22 @@ func (c *checker) platforms(ctx context.Context) ([]checkPlatform, error) {
 	return matchPlatforms(source, target), nil
 }
 
-// matchPlatforms pairs the platforms of both sides.
+// matchPlatforms pairs the platforms of both sides: first those that are spelled alike.
 func matchPlatforms(source, target []v1.Platform) []checkPlatform {
 	var list []checkPlatform
 	paired := make([]bool, len(target))
-	for _, s := range source {
-		p := checkPlatform{name: s.String(), source: &s}
-		at := slices.IndexFunc(target, s.Equals)
-		if at < 0 || paired[at] {
-			at = -1
-			for i, t := range target {
-				if !paired[i] && samePlatform(s, t) {
-					at = i
-					break
+	targets := make([]*v1.Platform, len(source))
+	for _, same := range []func(a, b v1.Platform) bool{v1.Platform.Equals, samePlatform} {
+		for n, s := range source {
+			for i := range target {
+				if targets[n] == nil && !paired[i] && same(s, target[i]) {
+					paired[i], targets[n] = true, &target[i]
 				}
 			}
 		}
-		if at >= 0 {
-			paired[at], p.target = true, &target[at]
-		}
+	}
+	for n, s := range source {
+		p := checkPlatform{name: s.String(), source: &s, target: targets[n]}
 		if p.target == nil {
 			p.missing = &consistency.Difference{Path: "index", Field: p.name, Want: "an image", Got: "none"}
 		}
@@ -136,7 +134,8 @@ func requireSources(pairs []*checkedPair, o consistency.Options) {
 		missing := missingReport(&consistency.Difference{Path: "index", Field: p.Platform, Want: "an OCI image", Got: "none"}, o).Results[0]
 		for i := range p.report.Results {
 			if r := &p.report.Results[i]; r.Rule == missing.Rule {
-				r.Differences = append(missing.Differences, r.Differences...)
+				r.Differences = append(r.Differences, missing.Differences...)
+				slices.SortStableFunc(r.Differences, func(a, b consistency.Difference) int { return strings.Compare(a.Path, b.Path) })
 				r.Ignored += missing.Ignored
 			}
 		}

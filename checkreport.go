@@ -218,6 +218,8 @@ func (p *checkedPair) summary() string {
 		return "not completed: " + p.Error
 	case p.Verdict == consistency.Different:
 		return fmt.Sprintf("different: %s; %s", found, p.depth())
+	case p.Source == nil && p.Target == nil:
+		return "no fault found; " + p.depth()
 	case p.Source == nil:
 		return fmt.Sprintf("no fault found; %s; there was no OCI image to compare with", p.depth())
 	}
@@ -227,6 +229,8 @@ func (p *checkedPair) summary() string {
 // depth says how deep the content was looked at.
 func (p *checkedPair) depth() string {
 	switch {
+	case p.Source == nil && p.Target == nil:
+		return "no image was read"
 	case p.Data == consistency.DepthFull:
 		return "every byte read"
 	case p.Data == consistency.DepthNone:

@@ -269,6 +269,9 @@ func costs(p *checkedPair) string {
 		}
 		read = append(read, fmt.Sprintf("%s of the %s's %s%s", bytesString(side.image.FetchedBytes), side.what, bytesString(side.image.SizeBytes), in))
 	}
+	if len(read) == 0 {
+		read = append(read, "no image")
+	}
 	text := fmt.Sprintf("read %s; %.1f s", strings.Join(read, ", "), p.Seconds)
 	if c := p.Compared; c.Paths > 0 {
 		text += fmt.Sprintf("; compared %s, content of %s (%s)", count(int(c.Paths), "path"), count(int(c.Files), "file"), bytesString(c.FileBytes))
