@@ -124,8 +124,6 @@ test: ## install the tools, then run everything: 15 to 30 minutes, Trivy and the
 	$(call step,lint,$(MAKE) --no-print-directory lint)
 	$(call step,tests,go test -count=1 -timeout 45m ./...)
 	$(call step,race detector,$(MAKE) --no-print-directory race-libraries)
-	$(call step,windows/amd64,$(MAKE) --no-print-directory foreign-windows_amd64)
-	$(call step,darwin/arm64,$(MAKE) --no-print-directory foreign-darwin_arm64)
 	$(call step,fuzz,$(MAKE) --no-print-directory fuzz FUZZTIME=3000x FUZZ='$(QUICKFUZZ)')
 	$(call step,fuzz images,$(MAKE) --no-print-directory fuzz FUZZTIME=300x FUZZ='$(SLOWFUZZ)')
 
@@ -137,11 +135,6 @@ race: tools build trivy archive ## all tests, and the command they run, under th
 .PHONY: race-libraries
 race-libraries: ## those of the packages without Trivy, but for the longest
 	CGO_ENABLED=1 go test -race -short -count=1 -timeout 20m $(LIBRARIES)
-
-# foreign-OS_ARCH builds and vets for a platform that is not this one.
-foreign-%:
-	platform=$*; export GOOS=$${platform%_*} GOARCH=$${platform#*_}; \
-	go build -o /dev/null . ; go vet .
 
 .PHONY: fuzz
 fuzz: ## run each Fuzz target for FUZZTIME
