@@ -70,10 +70,11 @@ func (u *user) run(t *testing.T, command ...string) result {
 }
 
 // lookScript mounts in a folder, shows a file there, unmounts, and ends with the
-// exit code of the mount command.
-const lookScript = `mkdir point; "$@" point & pid=$!
-for i in $(seq 100); do test -e point/` + testimage.SecretPath + ` && break; kill -0 $pid || break; sleep 0.1; done
-cat point/` + testimage.SecretPath + `; kill -INT $pid; wait $pid; code=$?; rmdir point && exit $code`
+// exit code of the mount command. Files are there before the command says so: an
+// interrupt until then ends it before its time.
+const lookScript = `mkdir point; "$@" point 2>said & pid=$!
+for i in $(seq 100); do grep -q 'is mounted at' said && break; kill -0 $pid || break; sleep 0.1; done
+cat point/` + testimage.SecretPath + `; kill -INT $pid; wait $pid; code=$?; cat said >&2; rm said; rmdir point && exit $code`
 
 // TestNydusdAsUser mounts and scans without privileges. nydusd 2.2.0 mounts by
 // the system call alone: it may not, but in a user namespace.
