@@ -83,8 +83,7 @@ func runCheck(ctx context.Context, options flag.Options, ours checkFlags, args [
 		target: newCheckSide(forTarget, ours, target, stderr),
 	}
 	started := time.Now()
-	listing, cancel := context.WithTimeoutCause(ctx, options.Timeout,
-		fmt.Errorf("listing the platforms took longer than %v (--timeout): %w", options.Timeout, context.DeadlineExceeded))
+	listing, cancel := withTimeout(ctx, "listing the platforms", options.Timeout)
 	platforms, err := c.platforms(listing)
 	cancel()
 	if err != nil {

@@ -79,8 +79,7 @@ func (c *checker) check(ctx context.Context, p checkPlatform) *checkedPair {
 	pair := &checkedPair{Platform: p.name, Data: c.ours.check.Data, Mount: c.ours.mount}
 	started := time.Now()
 	before := [2]traffic{c.source.spent(), c.target.spent()}
-	within, cancel := context.WithTimeoutCause(ctx, c.options.Timeout,
-		fmt.Errorf("the check took longer than %v (--timeout): %w", c.options.Timeout, context.DeadlineExceeded))
+	within, cancel := withTimeout(ctx, "the check", c.options.Timeout)
 	defer cancel()
 	report, err := c.compare(within, p, pair)
 	pair.settle(report, inTime(within, cmp.Or(err, within.Err())))

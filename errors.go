@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -36,6 +37,12 @@ func usage(format string, args ...any) error {
 type ourError struct{ error }
 
 func (e ourError) Unwrap() error { return e.error }
+
+// withTimeout bounds what is done by --timeout; its error is that of inTime.
+func withTimeout(ctx context.Context, what string, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("%s took longer than %v (--timeout): %w", what, timeout, context.DeadlineExceeded))
+}
 
 // inTime is the error of what has failed with ctx, nil if nothing has. If the time was
 // up, it says that, whatever else there was, and what was waited for.

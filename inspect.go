@@ -168,8 +168,7 @@ func (s *service) openInspect(ctx context.Context, target string, o inspect.Outp
 	if inspect.IsBootstrap(target) {
 		return inspect.OpenBootstrap(target, s.ours.bounds.limits)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.options.Timeout,
-		fmt.Errorf("opening the image took longer than %v (--timeout): %w", s.options.Timeout, context.DeadlineExceeded))
+	ctx, cancel := withTimeout(ctx, "opening the image", s.options.Timeout)
 	defer cancel()
 	opened, err := s.openSession(ctx, target)
 	if o.Traffic != nil {

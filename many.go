@@ -101,7 +101,7 @@ func (s *session) scanMany(ctx context.Context, options flag.Options, targets []
 
 // scanToLine scans one image and writes its report as one line.
 func (s *session) scanToLine(ctx context.Context, options flag.Options, target string, out, evidence io.Writer) error {
-	ctx, cancel := withTimeout(ctx, options.Timeout)
+	ctx, cancel := withTimeout(ctx, "the scan", options.Timeout)
 	defer cancel()
 	report, service, err := s.scan(ctx, options, target)
 	defer service.close()

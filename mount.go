@@ -131,8 +131,7 @@ func runMount(ctx context.Context, options flag.Options, ours nydusOptions, pref
 
 // startDaemon opens the image and has nydusd mount it, within --timeout.
 func (s *service) startDaemon(ctx context.Context, target, point string, prefetch bool) (*nydusmount.Daemon, error) {
-	opening, cancel := context.WithTimeoutCause(ctx, s.options.Timeout,
-		fmt.Errorf("mounting took longer than %v (--timeout): %w", s.options.Timeout, context.DeadlineExceeded))
+	opening, cancel := withTimeout(ctx, "mounting", s.options.Timeout)
 	defer cancel()
 	failed := func(err error) (*nydusmount.Daemon, error) {
 		return nil, inTime(opening, err)

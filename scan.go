@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/viper"
@@ -193,7 +192,7 @@ func runScan(ctx context.Context, options flag.Options, ours nydusOptions, args 
 		return err
 	}
 	defer ownTempFolder()()
-	bounded, cancel := withTimeout(ctx, options.Timeout)
+	bounded, cancel := withTimeout(ctx, "the scan", options.Timeout)
 	defer cancel()
 	s, err := start(bounded, options, ours, targets, stderr)
 	if errors.Is(err, artifact.SkipScan) {
@@ -231,12 +230,6 @@ func start(ctx context.Context, options flag.Options, ours nydusOptions, targets
 		return nil, inTime(ctx, err)
 	}
 	return s, nil
-}
-
-// withTimeout bounds the start and the scan of one image.
-func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, timeout,
-		fmt.Errorf("the scan took longer than %v (--timeout): %w", timeout, context.DeadlineExceeded))
 }
 
 // scanOne scans an image and writes its report.
