@@ -101,9 +101,6 @@ func runCheck(ctx context.Context, options flag.Options, ours checkFlags, args [
 		}
 		pairs = append(pairs, pair)
 	}
-	if c.alone && ours.allPlatforms {
-		requireSources(pairs, ours.check)
-	}
 	out, err := openOutput(ours.output, stdout)
 	if err != nil {
 		return err

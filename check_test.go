@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -11,6 +12,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/flag"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/consistency"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
 // TestLogins: credentials for one registry are never handed to the other.
@@ -67,35 +69,71 @@ func TestMatchPlatforms(t *testing.T) {
 	amd64 := v1.Platform{OS: "linux", Architecture: "amd64"}
 	arm64, armV8 := v1.Platform{OS: "linux", Architecture: "arm64"}, v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	armV6, armV7 := v1.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}, v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
-	list := matchPlatforms([]v1.Platform{amd64, armV8, armV6}, []v1.Platform{arm64, armV7, amd64})
-	var said []string
-	for _, p := range list {
-		text := p.name
-		if p.missing != nil {
-			text += " " + p.missing.Want + ", " + p.missing.Got
-		}
-		said = append(said, text)
+	image := func(name string) []v1.Descriptor {
+		return []v1.Descriptor{{Digest: v1.Hash{Algorithm: "sha256", Hex: name}}}
 	}
-	assert.Equal(t, []string{"linux/amd64", "linux/arm64/v8", "linux/arm/v6 an image, none", "linux/arm/v7 none, an image"}, said)
-	assert.Equal(t, &armV8, list[1].source)
-	assert.Equal(t, &arm64, list[1].target)
+	oci := func(platforms ...v1.Platform) (list []nydusimage.PlatformImages) {
+		for _, p := range platforms {
+			list = append(list, nydusimage.PlatformImages{Platform: p, OCI: image("oci " + p.String())})
+		}
+		return list
+	}
+	nydus := func(platforms ...v1.Platform) (list []nydusimage.PlatformImages) {
+		for _, p := range platforms {
+			list = append(list, nydusimage.PlatformImages{Platform: p, Nydus: image("nydus " + p.String())})
+		}
+		return list
+	}
+	said := func(list []checkPlatform) (said []string) {
+		for _, p := range list {
+			text := p.name + ":"
+			for _, d := range []*v1.Descriptor{p.source, p.target} {
+				if d != nil {
+					text += " " + d.Digest.Hex
+				}
+			}
+			if p.missing != nil {
+				text += ", " + p.missing.Want + " is " + p.missing.Got
+			}
+			if p.err != nil {
+				text = p.name + ": " + p.err.Error()
+			}
+			said = append(said, text)
+		}
+		return said
+	}
+	list := matchPlatforms(oci(amd64, armV8, armV6), nydus(arm64, armV7, amd64))
+	assert.Equal(t, []string{
+		"linux/amd64: oci linux/amd64 nydus linux/amd64",
+		"linux/arm64/v8: oci linux/arm64/v8 nydus linux/arm64",
+		"linux/arm/v6: oci linux/arm/v6, a Nydus image is none",
+		"linux/arm/v7: nydus linux/arm/v7, an OCI image is none",
+	}, said(list))
 
 	// Those that are spelled alike first.
-	list = matchPlatforms([]v1.Platform{arm64, armV8}, []v1.Platform{armV8})
-	assert.NotNil(t, list[0].missing)
-	assert.Equal(t, &armV8, list[1].target)
+	assert.Equal(t, []string{
+		"linux/arm64: oci linux/arm64, a Nydus image is none",
+		"linux/arm64/v8: oci linux/arm64/v8 nydus linux/arm64/v8",
+	}, said(matchPlatforms(oci(arm64, armV8), nydus(armV8))))
+
+	// What is not known, and what is there twice, is not compared.
+	unread, twice := oci(arm64), nydus(amd64)
+	unread[0].Err = errors.New("it cannot be read")
+	twice[0].Nydus = append(twice[0].Nydus, image("another")...)
+	assert.Equal(t, []string{
+		"linux/amd64: it has 2 images of one kind for the platform, sha256:nydus linux/amd64 and sha256:another: which one is meant is not said",
+		"linux/arm64: it cannot be read",
+	}, said(matchPlatforms(append(oci(amd64), unread...), append(twice, nydus(arm64)...))))
 
 	// Of a pair of which there is one image neither is read, whatever was to be.
+	missing := list[2].missing
 	pair := &checkedPair{Data: consistency.DepthFull}
-	pair.settle(missingReport(list[0].missing, consistency.Options{}), nil)
+	pair.settle(missingReport(missing, consistency.Options{}), nil)
 	assert.Equal(t, "different: 1 difference in 1 path; no image was read", pair.Summary)
-
-	list = matchPlatforms([]v1.Platform{amd64, armV8, armV6}, []v1.Platform{arm64, armV7, amd64})
-	report := missingReport(list[2].missing, consistency.Options{})
-	assert.Equal(t, consistency.Different, report.Verdict())
+	assert.Equal(t, consistency.Different, pair.Verdict)
 	ignore, err := consistency.ParseIgnore("index:linux/arm/v6")
 	require.NoError(t, err)
-	assert.Equal(t, consistency.Equal, missingReport(list[2].missing, consistency.Options{Ignore: []consistency.Ignore{ignore}}).Verdict())
+	assert.Equal(t, consistency.Equal, missingReport(missing, consistency.Options{Ignore: []consistency.Ignore{ignore}}).Verdict())
 }
 
 // TestPrintable: names in an image do not reach the terminal as they are.

@@ -23,7 +23,7 @@ func (e checkError) hint() string {
 		return "see trivy nydus check --help"
 	case errors.As(e.error, &plain), errors.Is(e.error, nydusimage.ErrNydus):
 		return "give the OCI image first, then the Nydus image"
-	case errors.Is(e.error, nydusimage.ErrAmbiguous):
+	case errors.Is(e.error, errAmbiguous):
 		return "name the two images by their digests"
 	case errors.Is(e.error, nydusimage.ErrUnauthorized):
 		return "log in with docker login or podman login, or give --source-username and TRIVY_SOURCE_PASSWORD, or the same for the target"

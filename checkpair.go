@@ -32,38 +32,41 @@ type checker struct {
 type checkSide struct {
 	*service
 	name string // what the user gave
-	// exact says that platforms are those that an index lists (--all-platforms).
-	exact bool
 }
 
 func newCheckSide(options flag.Options, ours checkFlags, name string, stderr io.Writer) *checkSide {
 	return &checkSide{
 		service: &service{session: &session{ours: nydusOptions{plainHTTP: ours.plainHTTP, keys: ours.keys, bounds: ours.bounds}, stderr: stderr}, options: options},
 		name:    name,
-		exact:   ours.allPlatforms,
 	}
 }
 
-// imageOptions are those of the side's registry, for a platform; nil is what
-// --platform says.
-func (s *checkSide) imageOptions(ctx context.Context, platform *v1.Platform) (nydusimage.Options, error) {
+// A pick says which image of an index is meant; the zero value is what --platform says.
+type pick struct {
+	platform *v1.Platform
+	manifest *v1.Descriptor
+}
+
+// imageOptions are those of the side's registry.
+func (s *checkSide) imageOptions(ctx context.Context, p pick) (nydusimage.Options, error) {
 	o, err := s.service.imageOptions(ctx, s.name)
-	if platform != nil {
-		o.Platform, o.ExactPlatform = platform, s.exact
+	o.Manifest = p.manifest
+	if p.platform != nil {
+		o.Platform = p.platform
 	}
 	return o, err
 }
 
-func (s *checkSide) openOCI(ctx context.Context, platform *v1.Platform) (*nydusimage.OCI, error) {
-	o, err := s.imageOptions(ctx, platform)
+func (s *checkSide) openOCI(ctx context.Context, p pick) (*nydusimage.OCI, error) {
+	o, err := s.imageOptions(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return nydusimage.OpenOCI(ctx, s.name, o)
 }
 
-func (s *checkSide) openNydus(ctx context.Context, platform *v1.Platform, twin bool) (*nydusimage.Image, error) {
-	o, err := s.imageOptions(ctx, platform)
+func (s *checkSide) openNydus(ctx context.Context, p pick, twin bool) (*nydusimage.Image, error) {
+	o, err := s.imageOptions(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -92,14 +95,13 @@ func (c *checker) check(ctx context.Context, p checkPlatform) *checkedPair {
 // compare opens both images and runs the rules. It fills in what the pair says of
 // the images.
 func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPair) (_ *consistency.Report, err error) {
-	if p.missing != nil {
+	if p.err != nil {
+		return nil, p.err
+	}
+	if p.missing != nil && p.target == nil {
 		return missingReport(p.missing, c.ours.check), nil
 	}
 	images, err := c.open(ctx, p)
-	var plain *nydusimage.NotNydusError
-	if c.alone && p.target != nil && errors.As(err, &plain) {
-		return missingReport(&consistency.Difference{Path: "index", Field: p.name, Want: "a Nydus image", Got: "none"}, c.ours.check), nil
-	}
 	if images.Source != nil {
 		defer func() { err = errors.Join(err, images.Source.Close()) }()
 		pair.Source = sourceImage(c.source.name, images.Source)
@@ -128,6 +130,9 @@ func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPai
 	if err != nil {
 		return nil, err
 	}
+	if p.missing != nil {
+		addMissing(report, p.missing, c.ours.check)
+	}
 	return report, unfinished(report)
 }
 
@@ -154,10 +159,26 @@ func unfinished(report *consistency.Report) error {
 // open opens the images of a pair. What it has opened it returns also with an
 // error.
 func (c *checker) open(ctx context.Context, p checkPlatform) (images consistency.Images, err error) {
-	if images.Target, err = c.target.openNydus(ctx, p.target, c.ours.twin); err != nil {
+	if p.name == "" {
+		return c.openNamed(ctx)
+	}
+	if images.Target, err = c.target.openNydus(ctx, pick{manifest: p.target}, c.ours.twin); err == nil && p.source != nil {
+		images.Source, err = c.source.openOCI(ctx, pick{manifest: p.source})
+	}
+	return images, err
+}
+
+// nameNydus says what to do about an OCI image, given alone.
+func nameNydus(err error) error {
+	return usage("%w: name the Nydus image that was made from it, too, or look for it with --twin", err)
+}
+
+// openNamed opens the images that the references and --platform say.
+func (c *checker) openNamed(ctx context.Context) (images consistency.Images, err error) {
+	if images.Target, err = c.target.openNydus(ctx, pick{}, c.ours.twin); err != nil {
 		var plain *nydusimage.NotNydusError
 		if errors.As(err, &plain) && c.alone && !c.ours.twin {
-			return images, usage("%w: name the Nydus image that was made from it, too, or look for it with --twin", err)
+			return images, nameNydus(err)
 		}
 		return images, err
 	}
@@ -166,12 +187,12 @@ func (c *checker) open(ctx context.Context, p checkPlatform) (images consistency
 	if c.alone && !index && !twin {
 		return images, nil
 	}
-	of := p.source
-	given := of != nil || c.options.Platform.Platform != nil
+	var of pick
+	given := c.options.Platform.Platform != nil
 	if !given && !index && !c.alone {
 		// An image says itself what platform it is for; an index is searched for it.
-		platform := platformOf(images.Target.Config)
-		of = &platform
+		platform := nydusimage.ConfigPlatform(images.Target.Config)
+		of.platform = &platform
 	}
 	images.Source, err = c.source.openOCI(ctx, of)
 	if c.alone && errors.Is(err, nydusimage.ErrNydus) {
@@ -181,13 +202,13 @@ func (c *checker) open(ctx context.Context, p checkPlatform) (images consistency
 		return images, err
 	}
 	// The other way round: the source is one image, the target an index.
-	platform := platformOf(images.Source.Config)
-	if samePlatform(platform, platformOf(images.Target.Config)) {
+	platform := nydusimage.ConfigPlatform(images.Source.Config)
+	if samePlatform(platform, nydusimage.ConfigPlatform(images.Target.Config)) {
 		return images, nil
 	}
 	if err := images.Target.Close(); err != nil {
 		return images, err
 	}
-	images.Target, err = c.target.openNydus(ctx, &platform, false)
+	images.Target, err = c.target.openNydus(ctx, pick{platform: &platform}, false)
 	return images, err
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -15,11 +17,12 @@ import (
 // A checkPlatform is a platform for which images are compared.
 type checkPlatform struct {
 	name string // "" where only one pair is compared
-	// source and target are the platform as each side spells it; nil is what
-	// --platform says.
-	source, target *v1.Platform
+	// source and target are the images; nil where there is none and, without a name,
+	// where the references and --platform say which.
+	source, target *v1.Descriptor
 	// missing, if not nil, says that a side has no image for the platform.
 	missing *consistency.Difference
+	err     error // why it is not known what the images are
 }
 
 // platforms lists the platforms to compare: with --all-platforms all that either
@@ -35,49 +38,122 @@ func (c *checker) platforms(ctx context.Context) ([]checkPlatform, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.alone {
-		var list []checkPlatform
-		for _, p := range source {
-			list = append(list, checkPlatform{name: p.String(), source: &p, target: &p})
+	target := source
+	if !c.alone {
+		if target, err = c.target.platforms(ctx); err != nil {
+			return nil, err
 		}
-		return list, nil
 	}
-	target, err := c.target.platforms(ctx)
+	sources, targets := withOCI(source), withNydus(target)
+	if c.ours.twin {
+		targets = twins(source)
+	}
+	switch {
+	case len(targets) == 0:
+		err = &nydusimage.NotNydusError{Target: c.target.name, Reason: "no manifest that it names is that of one"}
+		if c.alone {
+			err = nameNydus(err)
+		}
+		return nil, err
+	case len(sources) > 0:
+		return matchPlatforms(sources, targets), nil
+	case !c.alone:
+		return nil, fmt.Errorf("%s cannot be the source of a Nydus image: it is %w", c.source.name, nydusimage.ErrNydus)
+	}
+	// There is nothing to compare with: each Nydus image is checked alone.
+	var list []checkPlatform
+	for _, t := range targets {
+		p := checkPlatform{name: t.Platform.String()}
+		p.target, p.err = theOne(t.Nydus, t.Err)
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// platforms lists the images of a side.
+func (s *checkSide) platforms(ctx context.Context) ([]nydusimage.PlatformImages, error) {
+	o, err := s.imageOptions(ctx, pick{})
 	if err != nil {
 		return nil, err
 	}
-	return matchPlatforms(source, target), nil
+	return nydusimage.Platforms(ctx, s.name, o)
 }
 
-// matchPlatforms pairs the platforms of both sides: first those that are spelled alike.
-func matchPlatforms(source, target []v1.Platform) []checkPlatform {
-	var list []checkPlatform
-	paired := make([]bool, len(target))
-	targets := make([]*v1.Platform, len(source))
+// withOCI are the platforms for which there is, or may be, an OCI image.
+func withOCI(all []nydusimage.PlatformImages) []nydusimage.PlatformImages {
+	return slices.DeleteFunc(slices.Clone(all), func(p nydusimage.PlatformImages) bool { return len(p.OCI) == 0 && p.Err == nil })
+}
+
+// withNydus are those for which there is, or may be, a Nydus image.
+func withNydus(all []nydusimage.PlatformImages) []nydusimage.PlatformImages {
+	return slices.DeleteFunc(slices.Clone(all), func(p nydusimage.PlatformImages) bool { return len(p.Nydus) == 0 && p.Err == nil })
+}
+
+// twins are platforms whose Nydus images are yet to be looked for, where they are not
+// there: opening the OCI image does.
+func twins(all []nydusimage.PlatformImages) []nydusimage.PlatformImages {
+	all = slices.Clone(all)
+	for i := range all {
+		if len(all[i].Nydus) == 0 {
+			all[i].Nydus = all[i].OCI
+		}
+	}
+	return all
+}
+
+// matchPlatforms pairs the OCI images of one list with the Nydus images of the other:
+// first those whose platforms are spelled alike.
+func matchPlatforms(sources, targets []nydusimage.PlatformImages) []checkPlatform {
+	of := make([]int, len(sources)) // the target of each source, from 1
+	paired := make([]bool, len(targets))
 	for _, same := range []func(a, b v1.Platform) bool{v1.Platform.Equals, samePlatform} {
-		for n, s := range source {
-			for i := range target {
-				if targets[n] == nil && !paired[i] && same(s, target[i]) {
-					paired[i], targets[n] = true, &target[i]
+		for n, s := range sources {
+			for i, t := range targets {
+				if of[n] == 0 && !paired[i] && same(s.Platform, t.Platform) {
+					paired[i], of[n] = true, i+1
 				}
 			}
 		}
 	}
-	for n, s := range source {
-		p := checkPlatform{name: s.String(), source: &s, target: targets[n]}
-		if p.target == nil {
-			p.missing = &consistency.Difference{Path: "index", Field: p.name, Want: "an image", Got: "none"}
+	var list []checkPlatform
+	for n, s := range sources {
+		p := checkPlatform{name: s.Platform.String()}
+		p.source, p.err = theOne(s.OCI, s.Err)
+		if of[n] == 0 {
+			p.missing = &consistency.Difference{Path: "index", Field: p.name, Want: "a Nydus image", Got: "none"}
+		} else {
+			var err error
+			t := targets[of[n]-1]
+			p.target, err = theOne(t.Nydus, t.Err)
+			p.err = cmp.Or(p.err, err)
 		}
 		list = append(list, p)
 	}
-	for i, t := range target {
+	for i, t := range targets {
 		if !paired[i] {
-			name := t.String()
-			list = append(list, checkPlatform{name: name, target: &t,
-				missing: &consistency.Difference{Path: "index", Field: name, Want: "none", Got: "an image"}})
+			p := checkPlatform{name: t.Platform.String()}
+			p.target, p.err = theOne(t.Nydus, t.Err)
+			p.missing = &consistency.Difference{Path: "index", Field: p.name, Want: "an OCI image", Got: "none"}
+			list = append(list, p)
 		}
 	}
 	return list
+}
+
+// errAmbiguous is wrapped by errors about two images of which neither is meant more than
+// the other.
+var errAmbiguous = errors.New("which one is meant is not said")
+
+// theOne is the image of one kind and platform; nil where there is none. err says why not
+// all are known.
+func theOne(images []v1.Descriptor, err error) (*v1.Descriptor, error) {
+	switch {
+	case err != nil || len(images) == 0:
+		return nil, err
+	case len(images) > 1:
+		return nil, fmt.Errorf("it has %d images of one kind for the platform, %s and %s: %w", len(images), images[0].Digest, images[1].Digest, errAmbiguous)
+	}
+	return &images[0], nil
 }
 
 // samePlatform says whether two platforms are one: v8 is what arm64 means.
@@ -91,59 +167,19 @@ func samePlatform(a, b v1.Platform) bool {
 	return a.OS == b.OS && a.Architecture == b.Architecture && variant(a) == variant(b) && a.OSVersion == b.OSVersion
 }
 
-// platformOf is the platform that a config names; empty where it names none.
-func platformOf(config *v1.ConfigFile) v1.Platform {
-	return v1.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant, OSVersion: config.OSVersion}
-}
-
-// platforms lists the platforms of a side: those of an index, or that of the one
-// image.
-func (s *checkSide) platforms(ctx context.Context) ([]v1.Platform, error) {
-	o, err := s.imageOptions(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	list, err := nydusimage.Platforms(ctx, s.name, o)
-	if err != nil || len(list) > 0 {
-		return list, err
-	}
-	oci, err := nydusimage.OpenOCI(ctx, s.name, o)
-	if err == nil {
-		return []v1.Platform{platformOf(oci.Config)}, oci.Close()
-	}
-	if !errors.Is(err, nydusimage.ErrNydus) {
-		return nil, err
-	}
-	nydus, err := nydusimage.Open(ctx, s.name, o)
-	if err != nil {
-		return nil, err
-	}
-	return []v1.Platform{platformOf(nydus.Config)}, nydus.Close()
-}
-
-// requireSources makes it a difference that an index has no OCI image for a platform,
-// where it has one for another: without any there is nothing to compare with.
-func requireSources(pairs []*checkedPair, o consistency.Options) {
-	if !slices.ContainsFunc(pairs, func(p *checkedPair) bool { return p.Source != nil }) {
-		return
-	}
-	for _, p := range pairs {
-		if p.Source != nil || p.Target == nil || p.err != nil {
-			continue
+// addMissing adds to a report that there is an image only of one kind.
+func addMissing(report *consistency.Report, missing *consistency.Difference, o consistency.Options) {
+	result := missingReport(missing, o).Results[0]
+	for i := range report.Results {
+		if r := &report.Results[i]; r.Rule == result.Rule {
+			r.Differences = append(r.Differences, result.Differences...)
+			slices.SortStableFunc(r.Differences, func(a, b consistency.Difference) int { return strings.Compare(a.Path, b.Path) })
+			r.Ignored += result.Ignored
 		}
-		missing := missingReport(&consistency.Difference{Path: "index", Field: p.Platform, Want: "an OCI image", Got: "none"}, o).Results[0]
-		for i := range p.report.Results {
-			if r := &p.report.Results[i]; r.Rule == missing.Rule {
-				r.Differences = append(r.Differences, missing.Differences...)
-				slices.SortStableFunc(r.Differences, func(a, b consistency.Difference) int { return strings.Compare(a.Path, b.Path) })
-				r.Ignored += missing.Ignored
-			}
-		}
-		p.settle(p.report, nil)
 	}
 }
 
-// missingReport is the report of a pair of which there is one image only.
+// missingReport is the report of a pair of which there is one image only, that is not read.
 func missingReport(missing *consistency.Difference, o consistency.Options) *consistency.Report {
 	result := consistency.Result{Rule: consistency.RuleManifest}
 	for _, ignore := range o.Ignore {

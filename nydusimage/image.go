@@ -59,9 +59,8 @@ type Options struct {
 	// Platform selects from an index. nil is linux/amd64; an empty OS stands
 	// for any.
 	Platform *v1.Platform
-	// ExactPlatform takes from an index only what it lists for just this platform, as
-	// [Platforms] gives it, and refuses two images of one kind ([ErrAmbiguous]).
-	ExactPlatform bool
+	// Manifest, if not nil, is what to read of an index: one that [Platforms] lists.
+	Manifest *v1.Descriptor
 	// Metadata, if not nil, keeps bootstraps from one call to the next.
 	Metadata *MetadataCache
 	// Twin reads, for an image that is not Nydus, the Nydus image that names it as

@@ -3,7 +3,6 @@ package nydusimage
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,23 +31,21 @@ const (
 // where the user names none, as in go-containerregistry.
 var defaultPlatform = v1.Platform{OS: "linux", Architecture: "amd64"}
 
-// ErrAmbiguous is wrapped by errors about an index with two images of which neither is
-// meant more than the other.
-var ErrAmbiguous = errors.New("which one is meant is not said")
-
 // selectManifest returns doc if it is a manifest; from an index the manifest of
 // the platform that is preferred or, where there is none, its other one. Indexes
-// inside the index are searched after its own manifests; of an exact platform all.
+// inside the index are searched after its own manifests.
 func selectManifest(ctx context.Context, where store, doc *document, target string, o *Options, prefer preference) (*document, error) {
 	if !doc.MediaType.IsIndex() {
 		return doc, nil
 	}
-	want := wanted{Platform: defaultPlatform, exact: o.ExactPlatform}
+	if o.Manifest != nil {
+		return where.child(ctx, *o.Manifest)
+	}
+	want := wanted(defaultPlatform)
 	if o.Platform != nil {
-		want.Platform = *o.Platform
+		want = wanted(*o.Platform)
 	}
 	var there []string // the platforms that there are
-	var all choices    // of an exact platform
 	var chosen *v1.Descriptor
 	err := walkIndexes(ctx, where, doc, want.mayBeIn, func(index *v1.IndexManifest) (done bool, err error) {
 		c := choose(index, want)
@@ -57,26 +54,20 @@ func selectManifest(ctx context.Context, where store, doc *document, target stri
 				there = append(there, platform)
 			}
 		}
-		if err := c.peek(ctx, where, want); err != nil {
+		if err := c.peek(ctx, where); err != nil {
 			return false, err
 		}
-		if want.exact {
-			if err := all.add(c); err != nil {
-				return false, fmt.Errorf("index %s, %s: %w", doc.Digest, spell(want.Platform), err)
-			}
-			c = all
-		}
-		if chosen = c.preferred(prefer); chosen != nil && prefer == preferNydus && c.nydus != nil && c.other != nil && !want.exact {
+		if chosen = c.preferred(prefer); chosen != nil && prefer == preferNydus && c.nydus != nil && c.other != nil {
 			o.notice("%s has an OCI and a Nydus image for %s: reading the Nydus image %s, not the OCI image %s",
 				target, platformOf(c.other), c.nydus.Digest, c.other.Digest)
 		}
-		return chosen != nil && !want.exact, nil
+		return chosen != nil, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if chosen == nil {
-		return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(want.Platform), strings.Join(there, ", "), ErrPlatform)
+		return nil, fmt.Errorf("index %s has no image for %s, it has %s: %w", doc.Digest, spell(v1.Platform(want)), strings.Join(there, ", "), ErrPlatform)
 	}
 	return where.child(ctx, *chosen)
 }
@@ -112,22 +103,17 @@ func walkIndexes(ctx context.Context, where store, doc *document, enter func(*v1
 }
 
 // wanted is the platform that is looked for.
-type wanted struct {
-	v1.Platform
-	exact bool
-}
+type wanted v1.Platform
 
 // mayBeIn says whether an index in an index may have it.
-func (w wanted) mayBeIn(d *v1.Descriptor) bool {
-	return d.Platform == nil || w.exact || w.is(platformOf(d))
-}
+func (w wanted) mayBeIn(d *v1.Descriptor) bool { return d.Platform == nil || w.is(platformOf(d)) }
 
-// is says whether an image's platform is the wanted one. But where it is exact, what is
-// not asked for, a variant or any OS, is not compared; nor are ever os.features, which
-// old converters use to mark Nydus images. A variant is compared as it is spelled,
-// as Trivy does: arm64 is not arm64/v8.
+// is says whether an image's platform is the wanted one. What is not asked for, a
+// variant or any OS, is not compared; nor are ever os.features, which old converters
+// use to mark Nydus images. A variant is compared as it is spelled, as Trivy does:
+// arm64 is not arm64/v8.
 func (w wanted) is(have v1.Platform) bool {
-	same := func(have, want string) bool { return have == want || want == "" && !w.exact }
+	same := func(have, want string) bool { return have == want || want == "" }
 	return same(have.OS, w.OS) && have.Architecture == w.Architecture && same(have.Variant, w.Variant) && same(have.OSVersion, w.OSVersion)
 }
 
@@ -135,23 +121,22 @@ func (w wanted) is(have v1.Platform) bool {
 type choices struct {
 	nydus, other *v1.Descriptor // nil where there is none; see peek
 	unmarked     []*v1.Descriptor
-	twice        *v1.Descriptor // one of a kind that was there already
-	platforms    []string       // of all of the index's own manifests
+	platforms    []string // of all of the index's own manifests
 }
 
 func choose(index *v1.IndexManifest, want wanted) choices {
 	var c choices
 	for n := range index.Manifests {
 		d := &index.Manifests[n]
-		platform := platformOf(d)
-		if !d.MediaType.IsImage() || platform.Architecture == "unknown" {
-			continue // indexes, attestations
+		if !isImage(d) {
+			continue
 		}
+		platform := platformOf(d)
 		c.platforms = append(c.platforms, platform.String())
 		switch {
 		case !want.is(platform):
 		case markedNydus(d):
-			c.take(&c.nydus, d)
+			c.nydus = first(c.nydus, d)
 		default:
 			c.unmarked = append(c.unmarked, d)
 		}
@@ -161,13 +146,10 @@ func choose(index *v1.IndexManifest, want wanted) choices {
 
 // peek finds out what the manifests without a mark are: where there is one, it is
 // taken for an OCI image until it is read; several are looked at.
-func (c *choices) peek(ctx context.Context, where store, want wanted) error {
-	if len(c.unmarked) == 1 && !want.exact {
+func (c *choices) peek(ctx context.Context, where store) error {
+	if len(c.unmarked) == 1 {
 		c.other = c.unmarked[0]
 		return nil
-	}
-	if want.exact && len(c.unmarked) > maxPeeked {
-		return fmt.Errorf("%d images for %s: %w", len(c.unmarked), spell(want.Platform), ErrAmbiguous)
 	}
 	for _, d := range c.unmarked[:min(len(c.unmarked), maxPeeked)] {
 		doc, err := where.child(ctx, *d)
@@ -179,32 +161,10 @@ func (c *choices) peek(ctx context.Context, where store, want wanted) error {
 			return err
 		}
 		if notNydus(manifest) == "" {
-			c.take(&c.nydus, d)
+			c.nydus = first(c.nydus, d)
 		} else {
-			c.take(&c.other, d)
+			c.other = first(c.other, d)
 		}
-	}
-	return nil
-}
-
-// take takes a manifest of a kind, the first that there is.
-func (c *choices) take(kind **v1.Descriptor, d *v1.Descriptor) {
-	if *kind != nil && (*kind).Digest != d.Digest {
-		c.twice = d
-	}
-	*kind = first(*kind, d)
-}
-
-// add adds what another index has for the same platform, of each kind one.
-func (c *choices) add(more choices) error {
-	if more.nydus != nil {
-		c.take(&c.nydus, more.nydus)
-	}
-	if more.other != nil {
-		c.take(&c.other, more.other)
-	}
-	if d := first(c.twice, more.twice); d != nil {
-		return fmt.Errorf("it has two images of one kind, one of them %s: %w", d.Digest, ErrAmbiguous)
 	}
 	return nil
 }

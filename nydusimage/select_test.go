@@ -1,6 +1,8 @@
 package nydusimage
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -75,34 +77,68 @@ func TestSelect(t *testing.T) {
 			assert.Equal(t, digest, image.Digest)
 		}
 	})
-	t.Run("an exact platform", func(t *testing.T) {
-		armV7, arm32 := &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, &v1.Platform{OS: "linux", Architecture: "arm"}
-		target := host + "/image:exact"
-		testimage.Push(t, target, indexOf(entry(nydusARM, armV7), entry(indexOf(entry(nydus, arm32)), amd)))
+	t.Run("platforms", func(t *testing.T) {
+		armV7, arm32 := v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, v1.Platform{OS: "linux", Architecture: "arm"}
+		digest := func(img v1.Image) v1.Hash {
+			digest, err := img.Digest()
+			require.NoError(t, err)
+			return digest
+		}
+		target := host + "/image:platforms"
+		testimage.Push(t, target, indexOf(entry(nydusARM, &armV7), entry(oci, amd), entry(oci, amd),
+			entry(indexOf(entry(nydus, &arm32), entry(nydus, amd), entry(nydusARM, amd)), amd)))
 		platforms, err := Platforms(t.Context(), target, Options{})
 		require.NoError(t, err)
-		assert.Equal(t, []v1.Platform{*armV7, *arm32}, platforms)
-		for platform, want := range map[*v1.Platform]v1.Image{armV7: nydusARM, arm32: nydus} {
-			digest, err := want.Digest()
-			require.NoError(t, err)
-			assert.Equal(t, digest, mustOpen(t, target, Options{Platform: platform, ExactPlatform: true}).Digest)
+		found := make(map[string][2][]v1.Hash)
+		digests := func(descriptors []v1.Descriptor) (digests []v1.Hash) {
+			for _, d := range descriptors {
+				digests = append(digests, d.Digest)
+			}
+			return digests
 		}
-		digest, err := nydusARM.Digest()
-		require.NoError(t, err)
-		assert.Equal(t, digest, mustOpen(t, target, Options{Platform: arm32}).Digest, "not exact, as trivy image")
-	})
-	t.Run("two of one kind", func(t *testing.T) {
-		two := indexOf(entry(oci, amd), entry(nydus, amd), entry(nydusARM, amd))
-		for tag, index := range map[string]v1.ImageIndex{
-			"two":        two,
-			"two-nested": indexOf(entry(nydus, amd), entry(indexOf(entry(nydusARM, amd)), nil)),
+		for _, p := range platforms {
+			assert.NoError(t, p.Err)
+			found[p.Platform.String()] = [2][]v1.Hash{digests(p.OCI), digests(p.Nydus)}
+			for i := range p.Nydus {
+				assert.Equal(t, p.Nydus[i].Digest, mustOpen(t, target, Options{Manifest: &p.Nydus[i]}).Digest)
+			}
+		}
+		assert.Equal(t, map[string][2][]v1.Hash{
+			"linux/arm/v7": {nil, {digest(nydusARM)}},
+			"linux/amd64":  {{digest(oci)}, {digest(nydus), digest(nydusARM)}},
+			"linux/arm":    {nil, {digest(nydus)}},
+		}, found)
+		assert.Equal(t, digest(nydusARM), mustOpen(t, target, Options{Platform: &arm32}).Digest, "arm is any arm, as for trivy image")
+
+		for _, single := range []struct {
+			image      v1.Image
+			platform   string
+			oci, nydus []v1.Hash
+		}{
+			{oci, "linux/amd64", []v1.Hash{digest(oci)}, nil},
+			{nydusARM, "linux/arm64", nil, []v1.Hash{digest(nydusARM)}},
 		} {
-			testimage.Push(t, host+"/image:"+tag, index)
-			mustOpen(t, host+"/image:"+tag, Options{})
-			mustFail(t, host+"/image:"+tag, Options{Platform: amd, ExactPlatform: true}, ErrAmbiguous)
+			testimage.Push(t, target, single.image)
+			platforms, err = Platforms(t.Context(), target, Options{})
+			require.NoError(t, err)
+			require.Len(t, platforms, 1)
+			assert.Equal(t, single.platform, platforms[0].Platform.String())
+			assert.Equal(t, single.oci, digests(platforms[0].OCI))
+			assert.Equal(t, single.nydus, digests(platforms[0].Nydus))
 		}
-		testimage.Push(t, host+"/image:same", indexOf(entry(nydus, amd), entry(nydus, amd), entry(oci, amd)))
-		mustOpen(t, host+"/image:same", Options{Platform: amd, ExactPlatform: true})
+
+		// One that cannot be read leaves the others.
+		folder := t.TempDir()
+		testimage.WriteLayout(t, folder, map[string]any{"both": indexOf(entry(oci, amd), entry(ociARM, arm))})
+		require.NoError(t, os.Remove(filepath.Join(folder, "blobs/sha256", digest(ociARM).Hex)))
+		platforms, err = Platforms(t.Context(), folder, Options{})
+		require.NoError(t, err)
+		require.Len(t, platforms, 2)
+		assert.NoError(t, platforms[0].Err)
+		assert.ErrorContains(t, platforms[1].Err, digest(ociARM).String())
+		testimage.Push(t, target, indexOf())
+		_, err = Platforms(t.Context(), target, Options{})
+		assert.ErrorIs(t, err, ErrPlatform)
 	})
 	t.Run("too deep", func(t *testing.T) {
 		testimage.Push(t, host+"/image:deep", deep)

@@ -337,6 +337,31 @@ func TestCheckIndex(t *testing.T) {
 	assert.Equal(t, "equal", pairOf(document, 0)["verdict"])
 	assert.Equal(t, []string{"manifest index linux/arm"}, foundIn(pairOf(document, 1)))
 
+	// One index with two spellings of a platform.
+	spelled := func(img v1.Image, v string) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64", Variant: v}}}
+	}
+	testimage.Push(t, repository+":spelled", mutate.AppendManifests(empty.Index, spelled(amd64, "v8"), spelled(good.Nydus, "")))
+	for _, references := range [][]string{{repository + ":spelled"}, {repository + ":spelled", repository + ":spelled"}} {
+		document = checkJSON(t, 0, append([]string{"--all-platforms"}, references...)...)
+		require.Len(t, document["pairs"], 1)
+		assert.Equal(t, "linux/arm64/v8", pairOf(document, 0)["platform"])
+	}
+
+	// Nothing to compare with, or nothing to compare.
+	testimage.Push(t, repository+":oci", mutate.AppendManifests(empty.Index, spelled(amd64, "")))
+	testimage.Push(t, repository+":nydus", mutate.AppendManifests(empty.Index, spelled(good.Nydus, ""), spelled(good.Nydus, "v8")))
+	require.Len(t, checkJSON(t, 0, "--all-platforms", repository+":nydus")["pairs"], 2)
+	for want, references := range map[string][]string{
+		"or look for it with --twin":               {repository + ":oci"},
+		"cannot be the source of a Nydus image":    {repository + ":nydus", repository + ":nydus"},
+		"no manifest that it names is that of one": {repository + ":oci", repository + ":oci"},
+	} {
+		r = runCheck(t, append([]string{"--all-platforms"}, references...)...)
+		assert.Equal(t, 2, r.code, references)
+		assert.Contains(t, r.stderr, want)
+	}
+
 	r = runCheck(t, "--all-platforms", "--platform", "linux/amd64", repository+":both0")
 	assert.Equal(t, 2, r.code)
 	assert.Contains(t, r.stderr, "exclude each other")
@@ -346,9 +371,14 @@ func TestCheckIndex(t *testing.T) {
 func TestCheckTwin(t *testing.T) {
 	registry := testregistry.Start(t)
 	oci, _ := checkPair(t, registry, testimage.ConvertOptions{Referrer: true})
-	r := runCheck(t, "--twin", oci)
-	require.Zero(t, r.code, "%s\n%s", r.stdout, r.stderr)
-	assert.Equal(t, "equal; blob data not read", verdict(r))
+	for _, flags := range [][]string{{"--twin"}, {"--twin", "--all-platforms"}} {
+		r := runCheck(t, append(flags, oci)...)
+		require.Zero(t, r.code, "%s\n%s", r.stdout, r.stderr)
+		assert.Equal(t, "equal; blob data not read", verdict(r))
+	}
+	pair := pairOf(checkJSON(t, 0, "--twin", "--all-platforms", oci), 0)
+	assert.Equal(t, "linux/amd64", pair["platform"])
+	assert.NotEqual(t, pair["source"].(map[string]any)["manifest"], pair["target"].(map[string]any)["manifest"])
 }
 
 // TestCheckLayouts has either side as a folder or an archive.
