@@ -76,12 +76,7 @@ func (s *Session) walkChanges(ctx context.Context, layer int, fn func(*Change) e
 		stack = append(stack, tree)
 	}
 	d := differ{own: stack[0], below: stack[1:], fn: fn}
-	return d.own.Walk(func(name string, i rafs.Inode) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return d.visit(name, i)
-	})
+	return d.own.WalkContext(ctx, d.visit)
 }
 
 // A differ compares a layer's tree with those below it.
@@ -164,34 +159,37 @@ func (d *differ) lookup(name string) (rafs.Inode, bool) {
 		if !lowest && nydusmount.IsWhiteout(name) {
 			continue // there it is none of the files
 		}
-		if inode, err := tree.Lookup(name); err == nil {
+		inode, found, hides := descend(tree, name)
+		if found {
 			return inode, true
 		}
-		if hides(tree, name) {
+		if hides {
 			break
 		}
 	}
 	return rafs.Inode{}, false
 }
 
-// hides says whether a layer's tree, which lacks a path, takes away what layers
-// below have there.
-func hides(tree *rafs.Tree, name string) bool {
-	for at := name; at != root; at = path.Dir(at) {
-		folder, err := tree.Lookup(path.Dir(at))
-		if err != nil {
-			continue
+// descend finds a path in a layer's tree or, where the tree lacks it, says whether it
+// takes away what layers below have there. It goes down once: paths have thousands of
+// elements where somebody wants it.
+func descend(tree *rafs.Tree, name string) (at rafs.Inode, found, hides bool) {
+	at = tree.Root()
+	for element := range strings.SplitSeq(name, "/") {
+		if !at.IsDir() {
+			return at, false, true
 		}
-		if !folder.IsDir() {
-			return true
-		}
-		for _, whiteout := range []string{nydusmount.WhiteoutPrefix + path.Base(at), nydusmount.WhiteoutOpaque} {
-			if _, err := tree.Lookup(path.Join(path.Dir(at), whiteout)); err == nil {
-				return true
+		for _, whiteout := range []string{nydusmount.WhiteoutPrefix + element, nydusmount.WhiteoutOpaque} {
+			if _, err := at.Child(whiteout); err == nil {
+				hides = true
 			}
 		}
+		var err error
+		if at, err = at.Child(element); err != nil {
+			return at, false, hides
+		}
 	}
-	return false
+	return at, true, false
 }
 
 // differing names the fields in which two inodes differ.

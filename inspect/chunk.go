@@ -39,10 +39,7 @@ func chunk(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	}
 	found := chunkList{}
 	at := make(map[chunkKey]int)
-	err = s.tree.Walk(func(name string, i rafs.Inode) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	err = s.tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		chunks, err := i.Chunks()
 		if err != nil {
 			return fmt.Errorf("%s: %w", absolute(name), err)

@@ -30,10 +30,8 @@ func icheck(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	}
 	var a *InodeCheck
 	var chunks []rafs.Chunk
-	err = s.tree.Walk(func(name string, i rafs.Inode) error {
+	err = s.tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		case i.Number != number:
 			return nil
 		case a != nil:
@@ -71,10 +69,7 @@ func (s *Session) shared(ctx context.Context, number uint64, chunks []rafs.Chunk
 	for k := range chunks {
 		met[key(&chunks[k])] = false
 	}
-	err := s.tree.Walk(func(name string, i rafs.Inode) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	err := s.tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		if i.Number == number {
 			return nil
 		}

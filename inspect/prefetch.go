@@ -29,10 +29,7 @@ func prefetch(ctx context.Context, s *Session, _ *Call) (Answer, error) {
 		paths[n] = nil
 	}
 	if len(numbers) > 0 {
-		err = s.tree.Walk(func(name string, i rafs.Inode) error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
+		err = s.tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 			if known, ok := paths[i.Number]; ok {
 				paths[i.Number] = append(known, absolute(name))
 			}

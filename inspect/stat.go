@@ -100,10 +100,7 @@ func xattrs(inode rafs.Inode) ([]Xattr, error) {
 // otherPaths finds the paths of an inode but for one.
 func otherPaths(ctx context.Context, tree *rafs.Tree, but string, number uint64) ([]Path, error) {
 	paths := []Path{}
-	err := tree.Walk(func(name string, i rafs.Inode) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	err := tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		if i.Number == number && name != but {
 			paths = append(paths, newPath(name))
 		}

@@ -88,10 +88,7 @@ func stats(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	for _, b := range tree.Blobs() {
 		a.Blobs = append(a.Blobs, newBlobUse(b))
 	}
-	err = tree.Walk(func(name string, i rafs.Inode) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	err = tree.WalkContext(ctx, func(name string, i rafs.Inode) error {
 		if err := count.add(i); err != nil {
 			return fmt.Errorf("%s: %w", absolute(name), err)
 		}

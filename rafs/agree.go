@@ -3,8 +3,8 @@ package rafs
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"math/bits"
-	"slices"
 )
 
 // Some things are stored twice in a bootstrap, or are said of one thing by two
@@ -85,7 +85,7 @@ func (f *v5) chunkRecords(n v5Inode) ([]byte, error) {
 // then gives what lies at that place for every chunk with that number. So of two
 // chunks with one number or one place, each could be shown for the other, also where
 // both have one digest: of what nobody reads in a scan it is not compared.
-func (f *v5) agreeChunks(reached bitSet, all bool) error {
+func (f *v5) agreeChunks(ctx context.Context, reached bitSet, all bool) error {
 	if f.agreed.Load() {
 		return nil
 	}
@@ -95,22 +95,22 @@ func (f *v5) agreeChunks(reached bitSet, all bool) error {
 	place := func(at uint64) uint64 { return le.Uint64(f.metadata[at+56:]) }
 	record := func(at uint64) []byte { return f.metadata[at:][:chunkRecordSize] }
 
-	slices.SortFunc(records, func(a, b uint64) int {
+	sortUntil(ctx, records, func(a, b uint64) int {
 		return cmp.Or(cmp.Compare(blob(a), blob(b)), cmp.Compare(index(a), index(b)))
 	})
-	for k := 1; k < len(records); k++ {
-		a, b := records[k-1], records[k]
+	for k := range until(ctx, max(0, len(records)-1)) {
+		a, b := records[k], records[k+1]
 		// Without a number of chunks nydusd goes by digests.
 		numbered := int(blob(a)) < len(f.blobTable) && f.blobTable[blob(a)].ChunkCount > 0
 		if numbered && blob(a) == blob(b) && index(a) == index(b) && !sameChunk(record(a), record(b)) {
 			return corruptf("two chunks have number %d of blob %d: a container could read either", index(a), blob(a))
 		}
 	}
-	slices.SortFunc(records, func(a, b uint64) int {
+	sortUntil(ctx, records, func(a, b uint64) int {
 		return cmp.Or(cmp.Compare(blob(a), blob(b)), cmp.Compare(place(a), place(b)))
 	})
-	for k := 1; k < len(records); k++ {
-		a, b := decodeChunk(record(records[k-1])), decodeChunk(record(records[k]))
+	for k := range until(ctx, max(0, len(records)-1)) {
+		a, b := decodeChunk(record(records[k])), decodeChunk(record(records[k+1]))
 		// Of chunks that share a place all do, so that the one before is enough.
 		if a.Blob != b.Blob || b.UncompressedOffset-a.UncompressedOffset >= uint64(a.UncompressedSize) {
 			continue
@@ -119,6 +119,9 @@ func (f *v5) agreeChunks(reached bitSet, all bool) error {
 			return corruptf("chunks %d and %d of blob %d share bytes of the decompressed blob, at %d: a container could read either",
 				a.Index, b.Index, a.Blob, b.UncompressedOffset)
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	if all {
 		f.agreed.Store(true)
@@ -156,7 +159,7 @@ func (f *v5) recordsOf(reached bitSet) (records []uint64) {
 
 // agreeChunks has nothing to do in v6: there is one table of chunks, and blob.meta
 // says where they lie.
-func (f *v6) agreeChunks(bitSet, bool) error { return nil }
+func (f *v6) agreeChunks(context.Context, bitSet, bool) error { return nil }
 
 // agree compares the device table, by which Linux finds blobs, with the blob table,
 // by which nydusd does.

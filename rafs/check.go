@@ -59,7 +59,7 @@ func (t *Tree) Check(ctx context.Context, hash func(d Digester, data []byte) [32
 	// Of a tree that was not walked to its end, the rest would say wrong things.
 	if ctx.Err() == nil {
 		c.checkLinks(ctx)
-		c.format.finish()
+		c.format.finish(ctx)
 		c.flush(ctx)
 	}
 	return context.Cause(ctx)
@@ -74,7 +74,7 @@ type formatCheck interface {
 	// chunks checks the chunk list of a regular file.
 	chunks(path string, i Inode)
 	// finish checks what takes the whole tree.
-	finish()
+	finish(ctx context.Context)
 	// records calls yield with the offset of each chunk record of a regular file.
 	// What cannot be read is left out.
 	records(i Inode, yield func(at uint64))

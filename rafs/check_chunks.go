@@ -2,8 +2,8 @@ package rafs
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"slices"
 )
 
 // A chunkSpace holds the chunk records of a bootstrap, to compare them with
@@ -73,10 +73,11 @@ func (s *chunkSpace) add(c *checker, field string, at uint64) {
 
 // check compares the records with each other: two of one number say the same,
 // and two that do not have no byte in common.
-func (s *chunkSpace) check(c *checker) {
-	s.sort(func(a, b *Chunk) int { return cmp.Compare(a.Index, b.Index) })
+func (s *chunkSpace) check(ctx context.Context, c *checker) {
+	s.sort(ctx, func(a, b *Chunk) int { return cmp.Compare(a.Index, b.Index) })
 	kept := s.records[:0]
-	for k, at := range s.records {
+	for k := range until(ctx, len(s.records)) {
+		at := s.records[k]
 		if len(kept) == 0 {
 			kept = append(kept, at)
 			continue
@@ -94,25 +95,26 @@ func (s *chunkSpace) check(c *checker) {
 		kept = append(kept, at)
 	}
 	s.records = kept
-	s.overlaps(c, "uncompressed", func(chunk *Chunk) (uint64, uint64, bool) {
+	s.overlaps(ctx, c, "uncompressed", func(chunk *Chunk) (uint64, uint64, bool) {
 		return chunk.UncompressedOffset, uint64(chunk.UncompressedSize), true
 	}, func(a, b *Chunk) bool { return storedAlike(a, b) || !located(&s.blobs[b.Blob]) })
-	s.overlaps(c, "stored", func(chunk *Chunk) (uint64, uint64, bool) {
+	s.overlaps(ctx, c, "stored", func(chunk *Chunk) (uint64, uint64, bool) {
 		return chunk.CompressedOffset, uint64(chunk.CompressedSize), located(&s.blobs[chunk.Blob])
 	}, func(a, b *Chunk) bool { return a.Flags == b.Flags })
 }
 
 // overlaps reports chunks that share bytes without being one: with one digest, and
 // alike.
-func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offset, size uint64, known bool), alike func(a, b *Chunk) bool) {
-	s.sort(func(a, b *Chunk) int {
+func (s *chunkSpace) overlaps(ctx context.Context, c *checker, what string, place func(*Chunk) (offset, size uint64, known bool), alike func(a, b *Chunk) bool) {
+	s.sort(ctx, func(a, b *Chunk) int {
 		offsetA, _, _ := place(a)
 		offsetB, _, _ := place(b)
 		return cmp.Or(cmp.Compare(offsetA, offsetB), cmp.Compare(a.Index, b.Index))
 	})
 	var before Chunk // the one that ends last
 	var start, end uint64
-	for k, at := range s.records {
+	for k := range until(ctx, len(s.records)) {
+		at := s.records[k]
 		chunk := s.decode(at)
 		offset, size, known := place(&chunk)
 		if !known {
@@ -132,8 +134,8 @@ func (s *chunkSpace) overlaps(c *checker, what string, place func(*Chunk) (offse
 }
 
 // sort sorts the records by blob, then as order says.
-func (s *chunkSpace) sort(order func(a, b *Chunk) int) {
-	slices.SortFunc(s.records, func(x, y uint64) int {
+func (s *chunkSpace) sort(ctx context.Context, order func(a, b *Chunk) int) {
+	sortUntil(ctx, s.records, func(x, y uint64) int {
 		a, b := s.decode(x), s.decode(y)
 		return cmp.Or(cmp.Compare(a.Blob, b.Blob), order(&a, &b), cmp.Compare(x, y))
 	})

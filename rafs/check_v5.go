@@ -2,6 +2,7 @@ package rafs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -269,7 +270,7 @@ func (f *v5Check) records(i Inode, yield func(at uint64)) {
 }
 
 // finish implements [formatCheck].
-func (f *v5Check) finish() {
+func (f *v5Check) finish(ctx context.Context) {
 	if entries := f.nodes() - 1; entries != f.c.names {
 		f.c.problem("", "inode table", fmt.Sprintf("%d entries, as many as names", f.c.names), entries)
 	}
@@ -277,7 +278,7 @@ func (f *v5Check) finish() {
 	if n := f.super.Inodes; n != f.c.inodes && n+1 != f.c.inodes {
 		f.c.problem("", "superblock inodes", f.c.inodes, n)
 	}
-	f.space.check(f.c)
+	f.space.check(ctx, f.c)
 	table, err := f.prefetch()
 	if err != nil {
 		f.c.unreadable("", "prefetch table", err)

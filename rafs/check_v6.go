@@ -2,6 +2,7 @@ package rafs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/bits"
 )
@@ -234,11 +235,11 @@ func (f *v6Check) directorySize(path string, n v6Inode) {
 }
 
 // finish implements [formatCheck].
-func (f *v6Check) finish() {
+func (f *v6Check) finish(ctx context.Context) {
 	if f.super.Inodes != f.c.names {
 		f.c.problem("", "superblock inodes", fmt.Sprintf("%d, as many as names", f.c.names), f.super.Inodes)
 	}
-	f.table.finish(f.c)
+	f.table.finish(ctx, f.c)
 	f.checkPrefetch()
 }
 

@@ -3,6 +3,7 @@ package rafs
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 )
@@ -147,9 +148,9 @@ func (f *v6Check) records(i Inode, yield func(at uint64)) {
 }
 
 // finish checks the records for themselves and with each other.
-func (t *v6TableCheck) finish(c *checker) {
+func (t *v6TableCheck) finish(ctx context.Context, c *checker) {
 	space := newChunkSpace(t.blobTable, t.metadata)
-	for k := range uint32(t.count()) {
+	for k := range until(ctx, uint32(t.count())) {
 		chunk := t.decode(k)
 		_, addressable := recordAddress(chunk)
 		switch {
@@ -164,8 +165,8 @@ func (t *v6TableCheck) finish(c *checker) {
 		}
 		space.add(c, t.field(k), t.place(k))
 	}
-	for k := 1; k < len(t.places); k++ {
-		if a, b := t.places[k-1], t.places[k]; a.address == b.address {
+	for k := range until(ctx, max(0, len(t.places)-1)) {
+		if a, b := t.places[k], t.places[k+1]; a.address == b.address {
 			// Two that say the same are found by their order.
 			t.used.add(uint64(b.record))
 			if !sameChunk(t.chunkMap.at(a.record), t.chunkMap.at(b.record)) {
@@ -173,12 +174,12 @@ func (t *v6TableCheck) finish(c *checker) {
 			}
 		}
 	}
-	for k := range uint32(t.count()) {
+	for k := range until(ctx, uint32(t.count())) {
 		if !t.used.has(uint64(k)) {
 			c.record(t.place(k), t.field(k), "used by a file", "used by none")
 		}
 	}
-	space.check(c)
+	space.check(ctx, c)
 }
 
 // checkOrder compares a record with the one before: builders sort them by digest

@@ -84,10 +84,10 @@ func (i Inode) cursor() (cursor, error) {
 	return cursor{directory: d}, nil
 }
 
-// child finds a child by halving, relying on the order that listing checks: in a
+// Child finds a child by halving, relying on the order that listing checks: in a
 // directory that is not sorted it may miss a name, and no walk accepts that tree.
-// Where i is no directory or has no such child, the error is fs.ErrNotExist.
-func (i Inode) child(name string) (Inode, error) {
+// Where i is no directory or has no such child, the error is [fs.ErrNotExist].
+func (i Inode) Child(name string) (Inode, error) {
 	if !i.IsDir() {
 		return Inode{}, fs.ErrNotExist
 	}

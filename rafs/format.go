@@ -1,5 +1,7 @@
 package rafs
 
+import "context"
+
 // A format is one version of the on-disk format. It decodes and checks single
 // structures; what they mean together (paths, walks, files) is decided above
 // it, once for all versions. To add a version, implement this interface and
@@ -51,7 +53,7 @@ type format interface {
 	agreeInode(node uint64) error
 	// agreeChunks is agree for the chunks of inodes; all says that no other inode is
 	// in the tree.
-	agreeChunks(reached bitSet, all bool) error
+	agreeChunks(ctx context.Context, reached bitSet, all bool) error
 
 	// check returns what checks this version's parts; see Tree.Check.
 	check(c *checker) formatCheck

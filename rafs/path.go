@@ -75,7 +75,7 @@ func (t *Tree) resolve(name string, followLast bool) (place, error) {
 			}
 			continue
 		}
-		next, err := at.inode.child(element)
+		next, err := at.inode.Child(element)
 		if err != nil {
 			return place{}, err
 		}

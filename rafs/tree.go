@@ -159,7 +159,7 @@ func (t *Tree) lookup(name string) (Inode, error) {
 	}
 	for element := range strings.SplitSeq(name, "/") {
 		var err error
-		if inode, err = inode.child(element); err != nil {
+		if inode, err = inode.Child(element); err != nil {
 			return Inode{}, err
 		}
 	}

@@ -49,7 +49,7 @@ func (t *Tree) WalkContext(ctx context.Context, fn func(path string, i Inode) er
 	case err != nil:
 		return err
 	}
-	if err := t.format.agreeChunks(w.seen, !w.skipped); err != nil {
+	if err := t.format.agreeChunks(ctx, w.seen, !w.skipped); err != nil {
 		return fmt.Errorf("walk: %w", err)
 	}
 	return nil
