@@ -9,6 +9,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/flag"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/inspect"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -19,48 +20,53 @@ var boundFlags = map[rafs.Bound]string{
 	rafs.BoundNames:    "max-files",
 	rafs.BoundTemp:     "max-temp-size",
 	rafs.BoundFile:     "max-file-size",
+	rafs.BoundOutput:   "max-output-size",
 }
 
 // A boundFlagGroup holds the flags that raise the bounds on what an image may take
-// (docs/security.md). They are the same in all commands, but that only a scan has
-// one for the bytes of a file.
+// (docs/security.md). They are the same in all commands, but for those of one command.
 type boundFlagGroup struct {
 	Metadata *flag.Flag[string]
 	Names    *flag.Flag[int]
 	Temp     *flag.Flag[string]
 	File     *flag.Flag[string] // nil but in a scan
+	Output   *flag.Flag[string] // nil but in inspect
 }
 
 // bounds are the values of these flags.
 type bounds struct {
-	limits nydusimage.Limits
-	file   int64 // bytes
+	limits       nydusimage.Limits
+	file, output int64 // bytes
 }
 
 func newBoundFlagGroup() *boundFlagGroup {
-	name := func(bound rafs.Bound) (string, string) { return boundFlags[bound], "nydus." + boundFlags[bound] }
-	size := func(bound rafs.Bound, value int64, usage string) *flag.Flag[string] {
-		f := &flag.Flag[string]{Default: units.HumanSize(float64(value)), Usage: usage}
-		f.Name, f.ConfigName = name(bound)
-		return f
+	return &boundFlagGroup{
+		Metadata: sizeFlag(rafs.BoundMetadata, rafs.DefaultMetadata, "how much memory the metadata of an image may take"),
+		Names: &flag.Flag[int]{
+			Name: boundFlags[rafs.BoundNames], ConfigName: "nydus." + boundFlags[rafs.BoundNames], Default: int(rafs.DefaultNames),
+			Usage: "how many names an image's tree may have, and the trees of its layers together",
+		},
+		Temp: sizeFlag(rafs.BoundTemp, nydusimage.DefaultTemp, "how much temporary files may take on disk"),
 	}
-	g := &boundFlagGroup{
-		Metadata: size(rafs.BoundMetadata, rafs.DefaultMetadata, "how much memory the metadata of an image may take"),
-		Names:    &flag.Flag[int]{Default: int(rafs.DefaultNames), Usage: "how many names an image's tree may have, and the trees of its layers together"},
-		Temp:     size(rafs.BoundTemp, nydusimage.DefaultTemp, "how much temporary files may take on disk"),
-	}
-	g.Names.Name, g.Names.ConfigName = name(rafs.BoundNames)
-	return g
+}
+
+// sizeFlag is the flag of a bound in bytes.
+func sizeFlag(bound rafs.Bound, value int64, usage string) *flag.Flag[string] {
+	name := boundFlags[bound]
+	return &flag.Flag[string]{Name: name, ConfigName: "nydus." + name, Default: units.HumanSize(float64(value)), Usage: usage}
 }
 
 // newScanBoundFlagGroup is newBoundFlagGroup for a scan.
 func newScanBoundFlagGroup() *boundFlagGroup {
 	g := newBoundFlagGroup()
-	g.File = &flag.Flag[string]{
-		Name: boundFlags[rafs.BoundFile], ConfigName: "nydus." + boundFlags[rafs.BoundFile],
-		Default: units.HumanSize(float64(artifact.DefaultMaxFile)),
-		Usage:   "how much of a file analyzers may read",
-	}
+	g.File = sizeFlag(rafs.BoundFile, artifact.DefaultMaxFile, "how much of a file analyzers may read")
+	return g
+}
+
+// newInspectBoundFlagGroup is newBoundFlagGroup for inspect.
+func newInspectBoundFlagGroup() *boundFlagGroup {
+	g := newBoundFlagGroup()
+	g.Output = sizeFlag(rafs.BoundOutput, inspect.DefaultMaxOutput, "how much cat and export may write")
 	return g
 }
 
@@ -70,8 +76,10 @@ func (g *boundFlagGroup) Name() string { return "Bound" }
 // Flags implements [flag.FlagGroup].
 func (g *boundFlagGroup) Flags() []flag.Flagger {
 	flags := []flag.Flagger{g.Metadata, g.Names, g.Temp}
-	if g.File != nil {
-		flags = append(flags, g.File)
+	for _, f := range []*flag.Flag[string]{g.File, g.Output} {
+		if f != nil {
+			flags = append(flags, f)
+		}
 	}
 	return flags
 }
@@ -89,7 +97,7 @@ func (g *boundFlagGroup) options() (b bounds, err error) {
 	for _, f := range []struct {
 		flag  *flag.Flag[string]
 		value *int64
-	}{{g.Metadata, &b.limits.Metadata}, {g.Temp, &temp}, {g.File, &b.file}} {
+	}{{g.Metadata, &b.limits.Metadata}, {g.Temp, &temp}, {g.File, &b.file}, {g.Output, &b.output}} {
 		if f.flag == nil {
 			continue
 		}

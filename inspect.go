@@ -75,7 +75,7 @@ func inspectImage(ctx context.Context, args []string, stdin io.Reader, stdout, s
 
 func newInspectCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	globals := flag.NewGlobalFlagGroup()
-	ours, bound := newInspectFlagGroup(), newBoundFlagGroup()
+	ours, bound := newInspectFlagGroup(), newInspectBoundFlagGroup()
 	image := &flag.ImageFlagGroup{Platform: flag.NewImageFlagGroup().Platform}
 	trivys, own := flag.Flags{globals, image, flag.NewRegistryFlagGroup()}, flag.Flags{ours, bound}
 	cmd := newCobra()
@@ -153,6 +153,7 @@ func (s *service) inspect(ctx context.Context, target string, call *inspect.Call
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
+	opened.MaxOutput = s.ours.bounds.output
 	switch {
 	case call != nil:
 		return opened.Answer(ctx, call, o)

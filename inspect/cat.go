@@ -44,6 +44,10 @@ func cat(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	size := s.outputSize()
+	if err := size.add(name, to-from); err != nil {
+		return nil, err
+	}
 	chunks, err := inode.Chunks()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", absolute(name), err)

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,21 @@ func whole(name string, i rafs.Inode) source {
 		s.to = i.Size
 	}
 	return s
+}
+
+// outputSize adds up what is to be written, within [Session.MaxOutput].
+type outputSize struct{ written, allowed int64 }
+
+func (s *Session) outputSize() outputSize {
+	return outputSize{allowed: cmp.Or(s.MaxOutput, DefaultMaxOutput)}
+}
+
+func (o *outputSize) add(name string, size int64) error {
+	if size > o.allowed-o.written {
+		return &rafs.LimitError{Bound: rafs.BoundOutput, What: fmt.Sprintf("write %s, of %d bytes", absolute(name), size), Allowed: o.allowed}
+	}
+	o.written += size
+	return nil
 }
 
 // A batch is data that is loaded together.

@@ -39,14 +39,17 @@ func export(ctx context.Context, s *Session, c *Call) (Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	needed := blobSet{}
+	needed, size := blobSet{}, s.outputSize()
 	err = walkBelow(ctx, tree, top, func(name string, i rafs.Inode) error {
 		chunks, err := i.Chunks()
 		if err != nil {
 			return fmt.Errorf("%s: %w", absolute(name), err)
 		}
 		needed.add(chunks, 0, i.Size)
-		return nil
+		if !i.IsRegular() {
+			return nil
+		}
+		return size.add(name, i.Size)
 	})
 	if err != nil {
 		return nil, err

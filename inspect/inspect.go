@@ -34,6 +34,11 @@ import (
 // bootstrap.
 var ErrNoImage = errors.New("a bootstrap alone has no manifest and no blobs: give the image")
 
+// DefaultMaxOutput is how many bytes of files a command writes: more than the largest
+// images that are known. Holes are written as zeros, and a chunk as often as the
+// bootstrap names it, so that a kilobyte of an image may ask for exabytes.
+const DefaultMaxOutput int64 = 100_000_000_000
+
 // A Session is an image that is being looked into. It is for one goroutine.
 type Session struct {
 	image     *nydusimage.Image     // nil for a bare bootstrap
@@ -45,6 +50,9 @@ type Session struct {
 	// ([nydusmount.AllowUnverified]); Warn, if not nil, is told so.
 	AllowUnverified bool
 	Warn            func(line string)
+
+	// MaxOutput bounds the bytes of files that a command writes; 0 is DefaultMaxOutput.
+	MaxOutput int64
 
 	// What is read only when it is needed.
 	tails  []*nydusmount.Tail // by layer

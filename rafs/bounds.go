@@ -21,6 +21,8 @@ const (
 	BoundFile Bound = "file"
 	// BoundTemp is on the bytes in temporary files.
 	BoundTemp Bound = "temp"
+	// BoundOutput is on the bytes of files that a command writes.
+	BoundOutput Bound = "output"
 )
 
 const (

@@ -73,6 +73,15 @@ func TestCraftedHole(t *testing.T) {
 			assert.NoFileExists(t, output)
 			r := bounded(t, "inspect", "--cache-dir", t.TempDir(), dir, "stat", "/"+name)
 			assert.Zero(t, r.code, r.stderr)
+			for _, command := range [][]string{{"cat", "/" + name}, {"export", "/", "-o", "-"}, {"--max-output-size", "2MB", "cat", "--range", "0-2999999", "/" + name}} {
+				r := bounded(t, append([]string{"inspect", "--cache-dir", t.TempDir(), dir}, command...)...)
+				assert.Equal(t, 2, r.code, command)
+				assert.Empty(t, r.stdout)
+				assert.Contains(t, r.stderr, "raise --max-output-size")
+			}
+			r = bounded(t, "inspect", "--cache-dir", t.TempDir(), "--max-output-size", "4MB", dir, "cat", "--range", "0-2999999", "/"+name)
+			assert.Zero(t, r.code, r.stderr)
+			assert.Len(t, r.stdout, 3_000_000)
 		})
 	}
 	t.Run("2^63", func(t *testing.T) {
