@@ -13,7 +13,6 @@ import (
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
 	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
-	"github.com/aquasecurity/trivy/pkg/log"
 	"github.com/aquasecurity/trivy/pkg/misconf"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
@@ -25,7 +24,6 @@ import (
 // TestSixteenAtOnce scans sixteen images at the same time in one process, with one
 // cache of results and one of metadata: each result is that of a scan alone.
 func TestSixteenAtOnce(t *testing.T) {
-	log.InitLogger(false, true) // until then Trivy's log is not safe for concurrent use
 	dir := t.TempDir()
 	images := make(map[string]any)
 	for _, spec := range []testimage.Spec{testimage.Tiny(t), testimage.SecretCmd(t)} {
