@@ -29,12 +29,16 @@ func TestChunkViews(t *testing.T) {
 		}
 		return c
 	}
+	lying := chunk(evil, 1, 0)
+	lying.Digest = sha256.Sum256(clean)
 	for name, c := range map[string]struct {
 		chunks []testimage.CraftedChunk // of files that are read in this order
 		says   string
 	}{
 		"one number": {[]testimage.CraftedChunk{chunk(evil, 1, size), chunk(clean, 0, 0), chunk(clean, 0, size)}, "have number 0"},
 		"one place":  {[]testimage.CraftedChunk{chunk(clean, 0, 0), chunk(evil, 1, 0), chunk(clean, 0, 0)}, "share bytes"},
+		// Of one digest, but stored elsewhere.
+		"one digest": {[]testimage.CraftedChunk{chunk(clean, 0, 0), lying, chunk(clean, 0, 0)}, "share bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var files []testimage.CraftedFile
