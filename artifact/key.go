@@ -19,7 +19,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 7
+	version = 8
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -76,7 +76,7 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 // nobody compares them; "" where somebody does.
 func (a *Artifact) source() string {
 	switch a.mount.Verified {
-	case nydusmount.NotVerified:
+	case nydusmount.NotVerified, nydusmount.NotVerifiedGzip:
 		return a.our.Mount + " " + a.image.Origin()
 	case nydusmount.NoDigests:
 		return rand.Text() // what is there now may be replaced: nothing is taken for it later

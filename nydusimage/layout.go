@@ -78,6 +78,8 @@ func openLayoutFiles(path string) (layoutFiles, error) {
 		return nil, err
 	case info.IsDir():
 		return folder(path), nil
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("neither a folder nor a file: %w", ErrInvalid)
 	}
 	return openArchive(path)
 }

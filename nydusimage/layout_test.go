@@ -83,6 +83,20 @@ func TestLayout(t *testing.T) {
 	})
 }
 
+// TestLayoutPipe: who opened a named pipe would wait, whatever --timeout says.
+func TestLayoutPipe(t *testing.T) {
+	dir := t.TempDir()
+	for _, pipe := range []string{filepath.Join(dir, "index.json"), filepath.Join(dir, "pipe")} {
+		if output, err := exec.Command("mkfifo", pipe).CombinedOutput(); err != nil {
+			t.Skipf("no named pipes here: %s", output)
+		}
+	}
+	err := mustFail(t, dir, Options{}, ErrInvalid)
+	assert.ErrorContains(t, err, "no regular file")
+	err = mustFail(t, filepath.Join(dir, "pipe"), Options{}, ErrInvalid)
+	assert.ErrorContains(t, err, "neither a folder nor a file")
+}
+
 func TestLayoutErrors(t *testing.T) {
 	nydus := fixture(t)
 	manifest := must(nydus.Manifest())

@@ -20,6 +20,9 @@ func (f folder) locate(name string) (extent, error) {
 	if err != nil {
 		return extent{}, err
 	}
+	if !info.Mode().IsRegular() {
+		return extent{}, fmt.Errorf("%s is no regular file: %w", path, ErrInvalid) // a named pipe would wait
+	}
 	return extent{path: path, size: info.Size()}, nil
 }
 

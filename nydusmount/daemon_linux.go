@@ -96,6 +96,8 @@ func next(events *gob.Decoder, e *event) error {
 	switch err := events.Decode(e); {
 	case err != nil:
 		return fmt.Errorf("%w: its watcher ended", ErrNydusd)
+	case e.Limit != nil:
+		return e.Limit
 	case e.OfMountPoint:
 		return &watcherError{e.Failed, ErrMountPoint}
 	case e.Failed != "":

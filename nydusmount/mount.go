@@ -79,6 +79,9 @@ const (
 	Unvouched Verification = "not verified: the manifest does not vouch for the digests of the chunks"
 	// NotVerified: nobody compares the bytes with a digest.
 	NotVerified Verification = "not verified: nydusd does not verify RAFS v6 data"
+	// NotVerifiedGzip: nydusd takes gzip for that of old stargz layers, and compares
+	// nothing (BlobInfo::is_legacy_stargz).
+	NotVerifiedGzip Verification = "not verified: nydusd does not verify data compressed with gzip"
 	// NoDigests: there are none to compare with, only checksums at most.
 	NoDigests Verification = "not verified: the image has no digests of data in an external backend"
 )

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // startTimeout is how long nydusd may take until it serves.
@@ -70,20 +71,25 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 		Ordered:  InOrder(image, bootstrap),
 		NoLayers: "nydusd shows the merged image only",
 		Warnings: keyWarnings(image, bootstrap.Tree, nil),
-		Verified: NotVerified,
+		Verified: verification(bootstrap),
 		daemon:   d,
-	}
-	switch {
-	case external(bootstrap) != nil:
-		m.Verified = NoDigests
-	case validates(bootstrap):
-		m.Verified = VerifiedByNydusd
 	}
 	return m, nil
 }
 
-// validates says whether nydusd is told to verify: it can for RAFS v5 only.
-func validates(b *nydusimage.Bootstrap) bool { return b.Tree.Superblock().Version == 5 }
+// verification says how far nydusd verifies an image's data.
+func verification(b *nydusimage.Bootstrap) Verification {
+	super := b.Tree.Superblock()
+	switch {
+	case external(b) != nil:
+		return NoDigests
+	case super.Version != rafs.V5:
+		return NotVerified
+	case super.Compressor == rafs.CompressorGzip:
+		return NotVerifiedGzip
+	}
+	return VerifiedByNydusd
+}
 
 // StartDaemon starts nydusd for an image and returns when it serves, or when
 // ctx ends. It runs until it is closed.
@@ -112,7 +118,7 @@ func startDaemon(ctx context.Context, image *nydusimage.Image, bootstrap *nydusi
 	if err != nil {
 		return nil, err
 	}
-	j := job{Program: program, Bootstrap: bootstrap.File, MountPoint: o.MountPoint, StartTimeout: o.StartTimeout}
+	j := job{Program: program, Bootstrap: bootstrap.File, MountPoint: o.MountPoint, StartTimeout: o.StartTimeout, MaxDisk: image.Limits().Temp.Allowed()}
 	if j.StartTimeout == 0 {
 		j.StartTimeout = startTimeout
 	}
@@ -122,7 +128,7 @@ func startDaemon(ctx context.Context, image *nydusimage.Image, bootstrap *nydusi
 			return nil, err
 		}
 	}
-	if j.Config, err = nydusdConfig(backend, validates(bootstrap), o.Prefetch); err != nil {
+	if j.Config, err = nydusdConfig(backend, bootstrap.Tree.Superblock().Version == rafs.V5, o.Prefetch); err != nil {
 		return nil, fmt.Errorf("configure nydusd: %w", err)
 	}
 	j.Secrets = backend.secrets()

@@ -232,17 +232,15 @@ func TestNydusdCredentials(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 	var written struct {
-		Device struct {
-			Backend struct{ Config map[string]any }
-		}
+		Backend struct{ Registry map[string]any }
 	}
 	data, err := os.ReadFile(config)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &written))
-	assert.Equal(t, "http", written.Device.Backend.Config["scheme"])
-	assert.Equal(t, registry.Host(), written.Device.Backend.Config["host"])
-	assert.Equal(t, "test/tiny", written.Device.Backend.Config["repo"])
-	auth := written.Device.Backend.Config["auth"].(string)
+	assert.Equal(t, "http", written.Backend.Registry["scheme"])
+	assert.Equal(t, registry.Host(), written.Backend.Registry["host"])
+	assert.Equal(t, "test/tiny", written.Backend.Registry["repo"])
+	auth := written.Backend.Registry["auth"].(string)
 	assert.Equal(t, "c2Nhbm5lcjpjb3JyZWN0LWhvcnNl", auth)
 	commands, err := exec.Command("ps", "axeww").Output()
 	require.NoError(t, err)

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
@@ -147,25 +150,62 @@ func blobPath(source blob.Source) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%w: the image lies in an archive: unpack it to a folder", ErrRefused)
 	}
-	return filepath.Abs(path)
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return path, inLayout(path, source.Size())
+}
+
+// inLayout refuses a blob of a layout that is not a file in there. nydusd reads it as
+// it is, and verifies none of RAFS v6: a link to another file of this machine would be
+// shown as the image's data.
+func inLayout(path string, size int64) error {
+	const below = 3 // blobs/sha256/HEX
+	root, err := filepath.EvalSymlinks(filepath.Join(path, strings.Repeat("../", below)))
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	if inside, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(inside) {
+		return fmt.Errorf("%w: %s leads out of the OCI layout", ErrRefused, path)
+	}
+	info, err := os.Stat(real)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w: %s is no regular file", ErrRefused, path)
+	case size > 0 && info.Size() != size:
+		return fmt.Errorf("%w: %s has %d bytes, the manifest says %d", ErrRefused, path, info.Size(), size)
+	}
+	return nil
 }
 
 type object map[string]any
 
-// nydusdConfig is nydusd's configuration. Without a cache in a folder nydusd
-// 2.2 fetches a chunk anew for each read, and without the folder's name it would
-// write beside the blobs.
+// nydusdConfig is nydusd's configuration, of its version 2: by one of version
+// 1, nydusd compares no data with its digest, whatever digest_validate says there.
+// Without a cache in a folder nydusd 2.2 fetches a chunk anew for each read, and
+// without the folder's name it would write beside the blobs.
 func nydusdConfig(b Backend, validate, prefetch bool) ([]byte, error) {
+	ahead := object{"enable": prefetch, "prefetch_all": prefetch, "threads": 4}
 	return json.Marshal(object{
-		"device": object{
-			"backend": object{"type": b.Type, "config": b.Config},
-			"cache":   object{"type": "blobcache", "config": object{"work_dir": cacheDir}},
+		"version": 2,
+		"backend": object{"type": b.Type, b.Type: b.Config},
+		"cache": object{
+			"type": "blobcache", "filecache": object{"work_dir": cacheDir},
+			"validate": validate, // data
+			"prefetch": ahead,
 		},
-		"mode":            "direct",
-		"digest_validate": validate,
-		"iostats_files":   false,
-		"enable_xattr":    true,
-		"fs_prefetch":     object{"enable": prefetch, "prefetch_all": prefetch, "threads_count": 4},
+		"rafs": object{
+			"mode": "direct", "enable_xattr": true, "iostats_files": false,
+			"validate": validate, // the bootstrap
+			"prefetch": ahead,
+		},
 	})
 }
 
@@ -184,6 +224,15 @@ func (b Backend) secrets() []string {
 		return nil
 	}
 	var found []string
+	// Also as nydusd's log and a form write them.
+	add := func(secret string) {
+		quoted := strconv.Quote(secret)
+		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), quoted[1 : len(quoted)-1]} {
+			if !slices.Contains(found, form) {
+				found = append(found, form)
+			}
+		}
+	}
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -201,10 +250,11 @@ func (b Backend) secrets() []string {
 			if len(v) < 4 {
 				return // would blacken every text
 			}
-			found = append(found, v)
+			add(v)
 			if plain, err := base64.StdEncoding.DecodeString(v); err == nil {
 				if _, password, ok := strings.Cut(string(plain), ":"); ok && len(password) >= 4 {
-					found = append(found, string(plain), password)
+					add(string(plain))
+					add(password)
 				}
 			}
 		}

@@ -1,6 +1,10 @@
 package nydusmount
 
-import "time"
+import (
+	"time"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
 
 // A job is what the watcher needs to run nydusd. It goes through a pipe: until
 // the watcher has it, nothing is on disk.
@@ -14,6 +18,7 @@ type job struct {
 	Secrets      []string
 	MountPoint   string // absolute; "" is a folder in the run folder
 	StartTimeout time.Duration
+	MaxDisk      int64 // bytes that nydusd's cache may take
 }
 
 // An event is what the watcher tells, in this order: ready or failed, and after
@@ -24,6 +29,8 @@ type event struct {
 	Failed     string // why there is no mount, or no more
 	// OfMountPoint says that the failure is one of the mount point.
 	OfMountPoint bool
+	// Limit, if not nil, is the bound that the failure is about.
+	Limit *rafs.LimitError
 }
 
 // The files of a run folder. nydusd's working directory is the folder: a path

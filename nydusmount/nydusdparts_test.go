@@ -67,25 +67,30 @@ func TestNydusdConfig(t *testing.T) {
 	for _, flag := range []bool{false, true} {
 		data, err := nydusdConfig(b, flag, flag)
 		require.NoError(t, err)
-		var c struct {
-			Device struct {
-				Backend struct {
-					Type   string
-					Config map[string]string
-				}
-			}
-			Validate bool `json:"digest_validate"`
+		type part struct {
+			Validate bool
 			Prefetch struct {
 				Enable bool
 				All    bool `json:"prefetch_all"`
-			} `json:"fs_prefetch"`
+			}
+		}
+		var c struct {
+			Version int
+			Backend struct {
+				Type string
+				S3   map[string]string
+			}
+			Cache, RAFS part
 		}
 		require.NoError(t, json.Unmarshal(data, &c))
-		assert.Equal(t, "s3", c.Device.Backend.Type)
-		assert.Equal(t, "secret", c.Device.Backend.Config["access_key_secret"])
-		assert.Equal(t, flag, c.Validate)
-		assert.Equal(t, flag, c.Prefetch.Enable)
-		assert.Equal(t, flag, c.Prefetch.All)
+		assert.Equal(t, 2, c.Version)
+		assert.Equal(t, "s3", c.Backend.Type)
+		assert.Equal(t, "secret", c.Backend.S3["access_key_secret"])
+		for _, p := range []part{c.Cache, c.RAFS} {
+			assert.Equal(t, flag, p.Validate)
+			assert.Equal(t, flag, p.Prefetch.Enable)
+			assert.Equal(t, flag, p.Prefetch.All)
+		}
 	}
 	assert.Equal(t, []string{"key-id", "secret"}, b.secrets())
 }
@@ -105,9 +110,27 @@ func TestSecretsAreNotShown(t *testing.T) {
 	assert.Contains(t, clean, "ERROR r.example auth *** ***")
 	assert.Equal(t, "url: Url { (query) } https://s3.example/blob(query)", lastWord(clean))
 
+	quoted := cleanLog(`401 "Bearer abc.def-1" eyJhbGciOiJub25l.eyJzdWIiOiIx.sig token=p%40ss+w p@ss\"w`,
+		Backend{Type: "registry", Config: []byte(`{"password":"p@ss w","other":"p@ss\"w"}`)}.secrets())
+	assert.Equal(t, `401 "Bearer ***" *** token=*** ***`, quoted)
+
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, logFile), []byte(strings.Repeat("x", 3*logTail)+"the end\n"), 0o600))
 	tail := readLog(dir, nil)
+	assert.Empty(t, readLog(t.TempDir(), nil))
 	assert.True(t, strings.HasSuffix(tail, "the end"))
 	assert.Less(t, len(tail), 2*logTail)
+}
+
+// TestLongLog: a registry's answers are in the log, as long as they are. A secret that
+// the part which is read begins in the middle of is not shown.
+func TestLongLog(t *testing.T) {
+	run := &runFolder{path: t.TempDir()}
+	secret := strings.Repeat("s", 1000)
+	log := strings.Repeat("x", 1<<20) + secret + strings.Repeat("y", logRead-900) + "\nthe end\n"
+	require.NoError(t, run.write(logFile, []byte(log)))
+	assert.Equal(t, "the end", readLog(run.path, []string{secret}))
+
+	require.NoError(t, os.Truncate(run.file(logFile), maxLog+1))
+	assert.ErrorContains(t, run.overflow(t.Context(), 1<<20), "its log has over")
 }

@@ -61,7 +61,9 @@ func Watcher(args []string) (code int, is bool) {
 	}()
 	tell := gob.NewEncoder(os.NewFile(eventsDescriptor, "events"))
 	if err := watch(ctx, &j, func(e event) { _ = tell.Encode(e) }); err != nil {
-		_ = tell.Encode(event{Failed: redact(err.Error(), j.Secrets), OfMountPoint: errors.Is(err, ErrMountPoint)})
+		last := event{Failed: redact(err.Error(), j.Secrets), OfMountPoint: errors.Is(err, ErrMountPoint)}
+		_ = errors.As(err, &last.Limit)
+		_ = tell.Encode(last)
 		return 2, true
 	}
 	return 0, true
@@ -106,6 +108,10 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	}
 	device := ""
 	defer func() { err = errors.Join(err, n.end(point, device)) }()
+	looking, stop := context.WithCancel(ctx)
+	defer stop()
+	full := make(chan error, 1)
+	go func() { full <- run.overflow(looking, j.MaxDisk) }()
 	if device, err = n.ready(ctx, point, j.StartTimeout); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -120,6 +126,8 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	select {
 	case <-ctx.Done():
 		return nil
+	case err := <-full:
+		return err
 	case <-n.exited:
 		return n.died()
 	}
@@ -167,6 +175,13 @@ func (r *runFolder) prepare(j *job) error {
 			return err
 		}
 	}
+	// Of a bootstrap that it refuses, nydusd makes a blob's ID of the file's name, looks
+	// in the backend for a blob of this ID, and takes the bootstrap in there, which
+	// nobody verifies (RafsSuper::load_from_file, TocEntryList::extract_rafs_meta). It
+	// would keep it under this name: a folder there keeps it from that.
+	if err := os.Mkdir(filepath.Join(r.file(cacheDir), bootstrapFile+".image.boot"), 0o500); err != nil {
+		return err
+	}
 	for name, path := range j.Links {
 		if err := os.Symlink(path, filepath.Join(r.file(blobsDir), name)); err != nil {
 			return err
@@ -203,7 +218,7 @@ func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own, so that what a script around nydusd starts dies with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := limitMemory(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %w: %w", ErrNydusd, err)
 	}
 	n := &nydusd{cmd: cmd, run: run, secrets: j.Secrets, exited: make(chan struct{})}

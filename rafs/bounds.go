@@ -70,6 +70,14 @@ type Budget struct {
 // NewBudget returns the budget of a bound. Allowed is in bytes.
 func NewBudget(bound Bound, allowed int64) *Budget { return &Budget{bound: bound, allowed: allowed} }
 
+// Allowed is how much may be taken; of the nil budget anything.
+func (b *Budget) Allowed() int64 {
+	if b == nil {
+		return math.MaxInt64
+	}
+	return b.allowed
+}
+
 // Take takes n bytes for what, or none and returns a [*LimitError].
 func (b *Budget) Take(what string, n uint64) error {
 	if b == nil {

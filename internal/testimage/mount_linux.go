@@ -92,16 +92,13 @@ func nydusdConfig(t testing.TB, bootstrap, blobDir, cache string, validate bool)
 	if err != nil {
 		t.Fatalf("mount: read the bootstrap: %v", err)
 	}
+	validate = validate && string(head) == "SFAR"
 	type object = map[string]any
 	raw, err := json.Marshal(object{
-		"device": object{
-			"backend": object{"type": "localfs", "config": object{"dir": blobDir}},
-			"cache":   object{"type": "blobcache", "config": object{"work_dir": cache}},
-		},
-		"mode":            "direct",
-		"digest_validate": validate && string(head) == "SFAR",
-		"iostats_files":   false,
-		"enable_xattr":    true,
+		"version": 2, // by version 1 it compares no data with digests
+		"backend": object{"type": "localfs", "localfs": object{"dir": blobDir}},
+		"cache":   object{"type": "blobcache", "filecache": object{"work_dir": cache}, "validate": validate},
+		"rafs":    object{"mode": "direct", "enable_xattr": true, "iostats_files": false, "validate": validate},
 	})
 	if err != nil {
 		t.Fatalf("mount: %v", err)
