@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -77,6 +78,11 @@ func (s *session) scan(ctx context.Context, options flag.Options, target string)
 		return err
 	})
 	s.current.meter.stop()
+	if errors.Is(err, errStuck) {
+		// What is left behind has the image still. It ends with the process, and nydusd
+		// with that.
+		return types.Report{}, &service{session: s, options: options}, inTime(ctx, err)
+	}
 	if err != nil {
 		return types.Report{}, s.current, inTime(ctx, err)
 	}
