@@ -13,6 +13,8 @@ import (
 
 	"github.com/aquasecurity/trivy/pkg/flag"
 	"github.com/aquasecurity/trivy/pkg/types"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 )
 
 // Exit codes. Findings have those that Trivy's --exit-code and --exit-on-eol
@@ -35,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.As(err, &findings) {
 		return findings.Code
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, nydusmount.ErrLeft) {
 		fmt.Fprintln(stderr, "interrupted")
 		return exitInterrupted
 	}

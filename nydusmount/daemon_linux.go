@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -29,8 +30,12 @@ type Daemon struct {
 	done    chan struct{} // closed when nydusd has ended
 	exited  chan struct{} // closed when the watcher has ended
 
+	closing sync.Once
+	failed  error // of closing
+
 	mu     sync.Mutex
 	err    error // why nydusd has ended, if not by Close
+	last   error // what the watcher said when it was closed
 	closed bool
 	before []func() error // what Close does first
 }
@@ -52,7 +57,12 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin = in
 	cmd.ExtraFiles = []*os.File{out}
-	cmd.Env = cleanEnvironment()
+	// The watcher's folder is another: a relative path would lead elsewhere.
+	temporary, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return nil, errors.Join(err, pipe.Close(), events.Close())
+	}
+	cmd.Env = append(cleanEnvironment(), "TMPDIR="+temporary)
 	cmd.Dir = "/"
 	// A signal from the terminal is for the plugin alone.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -63,6 +73,8 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 	go func() {
 		_ = cmd.Wait()
 		close(d.exited)
+		// What a script around nydusd started may hold the other end.
+		time.AfterFunc(time.Second, func() { _ = events.SetReadDeadline(time.Now()) })
 	}()
 	go func() { _ = gob.NewEncoder(pipe).Encode(j) }() // fails where the watcher fails
 
@@ -118,7 +130,9 @@ func (e *watcherError) Unwrap() error { return e.kind }
 func (d *Daemon) end(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.closed {
+	if d.closed {
+		d.last = err
+	} else {
 		d.err = err
 	}
 }
@@ -172,19 +186,23 @@ func (d *Daemon) onClose(f func() error) {
 	d.before = append(d.before, f)
 }
 
-// Close ends nydusd and returns when its mount and its files are gone.
+// Close ends nydusd and returns when its mount and its files are gone, also where
+// another is closing it.
 func (d *Daemon) Close() error {
+	d.closing.Do(func() { d.failed = d.close() })
+	return d.failed
+}
+
+func (d *Daemon) close() error {
 	d.mu.Lock()
-	first, before := !d.closed, d.before
+	before := d.before
 	d.closed = true
 	d.mu.Unlock()
 	var errs []error
-	if first {
-		for _, f := range before {
-			errs = append(errs, f())
-		}
-		errs = append(errs, d.pipe.Close())
+	for _, f := range before {
+		errs = append(errs, f())
 	}
+	errs = append(errs, d.pipe.Close())
 	select {
 	case <-d.exited:
 	case <-time.After(endTimeout):
@@ -192,8 +210,14 @@ func (d *Daemon) Close() error {
 		errs = append(errs, fmt.Errorf("%w: its watcher did not end within %v", ErrNydusd, endTimeout), d.watcher.Process.Kill())
 		<-d.exited
 	}
-	if first && !d.watcher.ProcessState.Success() {
+	if !d.watcher.ProcessState.Success() {
 		cleanLeftovers(os.TempDir())
+		if _, err := os.Lstat(d.folder); d.folder != "" && err == nil {
+			<-d.done
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			errs = append(errs, fmt.Errorf("%w %s: %w", ErrLeft, d.folder, d.last))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ func CheckMountPoint(dir string) (string, error) {
 	refuse := func(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("%w %s: %w", ErrMountPoint, dir, fmt.Errorf(format, args...))
 	}
+	cleanLeftovers(os.TempDir()) // a crash may have left one of ours there
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return refuse("%w", err)

@@ -19,6 +19,9 @@ var (
 	ErrNydusd = errors.New("nydusd")
 	// ErrRefused is wrapped by errors about what nydusd cannot honour.
 	ErrRefused = errors.New("nydusd cannot do that")
+	// ErrLeft is wrapped by errors about what could not be taken away when nydusd was
+	// ended. The next start tries again.
+	ErrLeft = errors.New("left behind")
 	// ErrMountPoint is wrapped by errors about a folder that cannot be mounted at.
 	ErrMountPoint = errors.New("mount point")
 	// ErrBackend is wrapped by errors about an image whose data is not where the

@@ -463,3 +463,32 @@ func TestLivingRunFolderStays(t *testing.T) {
 	require.NoError(t, os.RemoveAll(foreign))
 	assertGone(t, dir)
 }
+
+// TestMountPointTakenMeanwhile: another mounts at the same folder after the plugin has
+// looked at it. The second is refused, and the first is left alone.
+func TestMountPointTakenMeanwhile(t *testing.T) {
+	dir, point := temp(t), t.TempDir()
+	image := layout(t, testimage.Tiny(t), testimage.ConvertOptions{})
+	asked, gate := filepath.Join(t.TempDir(), "asked"), filepath.Join(t.TempDir(), "gate")
+	slow := filepath.Join(t.TempDir(), "nydusd")
+	text := fmt.Sprintf("#!/bin/sh\ntouch %s\nwhile ! [ -e %s ]; do sleep 0.05; done\n[ \"$1\" != fuse ] || exit 3\nexec %s \"$@\"\n", asked, gate, testimage.Tools(t).Nydusd)
+	require.NoError(t, os.WriteFile(slow, []byte(text), 0o755))
+	second := make(chan error)
+	go func() {
+		_, err := nydusmount.StartDaemon(context.WithoutCancel(t.Context()), image, nydusmount.Options{Program: slow, MountPoint: point})
+		second <- err
+	}()
+	require.Eventually(t, func() bool { _, err := os.Stat(asked); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	first, err := nydusmount.StartDaemon(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, MountPoint: point})
+	require.NoError(t, err)
+	defer first.Close()
+	require.NoError(t, os.WriteFile(gate, nil, 0o644))
+	err = <-second
+	assert.ErrorIs(t, err, nydusmount.ErrMountPoint)
+	assert.ErrorContains(t, err, "mounted there already (fuse)")
+	_, err = os.ReadFile(filepath.Join(point, testimage.SecretPath))
+	assert.NoError(t, err, "the first mount")
+	require.NoError(t, first.Close())
+	assertGone(t, dir)
+	assertGone(t, filepath.Dir(point))
+}

@@ -34,6 +34,9 @@ type runFolder struct {
 type mountRecord struct {
 	Point  string
 	Device string // "" until nydusd serves
+	// Boot is the machine's run: of an earlier one no mount is left, and the numbers of
+	// devices are given anew.
+	Boot string
 }
 
 func newRunFolder(base string) (*runFolder, error) {
@@ -75,7 +78,7 @@ func (r *runFolder) write(name string, data []byte) error {
 
 // record notes what is mounted where, for who cleans up after a crash.
 func (r *runFolder) record(point, device string) error {
-	data, err := json.Marshal(mountRecord{point, device})
+	data, err := json.Marshal(mountRecord{point, device, bootID()})
 	if err != nil {
 		return err
 	}
@@ -86,16 +89,69 @@ func (r *runFolder) record(point, device string) error {
 	return os.Rename(r.file(next), r.file(mountFile))
 }
 
-// unmount takes away what nydusd, which is dead, had mounted. If it died before
-// its device was known, it is told by having no server.
-func (m *mountRecord) unmount() {
-	if m.Device == "" {
-		var stat unix.Statfs_t
-		if !errors.Is(unix.Statfs(m.Point, &stat), unix.ENOTCONN) {
-			return
-		}
+// bootID identifies the machine's run; "" where the kernel does not say.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
+// readRecord reads what is mounted where; nil is nothing.
+func readRecord(folder string) *mountRecord {
+	data, err := os.ReadFile(filepath.Join(folder, mountFile))
+	if err != nil {
+		return nil
 	}
-	_ = unmount(m.Point, m.Device)
+	record := new(mountRecord)
+	if json.Unmarshal(data, record) != nil || record.Boot != bootID() {
+		return nil
+	}
+	return record
+}
+
+// mounted says whether what nydusd, which is dead, had mounted is there still. If it
+// died before its device was known, it is told by having no server.
+func (m *mountRecord) mounted() (bool, error) {
+	top, err := topMount(m.Point)
+	switch {
+	case err != nil:
+		return false, err
+	case top == nil || !top.isFUSE():
+		return false, nil
+	case m.Device != "":
+		return top.device == m.Device, nil
+	}
+	return serverless(m.Point), nil
+}
+
+// serverless says whether the server of a FUSE mount has gone. One that was just killed
+// may still be going.
+func serverless(point string) bool {
+	const tries, pause = 10, 50 * time.Millisecond
+	for range tries {
+		answer := make(chan error, 1) // of one that hangs there is none
+		go func() {
+			var stat unix.Statfs_t
+			answer <- unix.Statfs(point, &stat)
+		}()
+		select {
+		case err := <-answer:
+			if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
+				return true
+			}
+		case <-time.After(pause):
+		}
+		time.Sleep(pause)
+	}
+	return false
+}
+
+// unmount takes away what nydusd had mounted.
+func (m *mountRecord) unmount() error {
+	there, err := m.mounted()
+	if err != nil || !there {
+		return err
+	}
+	return unmount(m.Point, m.Device)
 }
 
 // remove takes the folder away. Nothing must be mounted in it.
@@ -104,7 +160,9 @@ func (r *runFolder) remove() error {
 	return removeRun(r.path)
 }
 
-// removeRun removes a run folder, unless something is mounted in it still.
+// removeRun removes a run folder, unless something that it tells of is mounted still.
+// The lock goes last: without it nobody could tell a folder that is half removed from
+// one that is just being made.
 func removeRun(path string) error {
 	table, err := mountTable()
 	if err != nil {
@@ -113,6 +171,22 @@ func removeRun(path string) error {
 	for _, m := range table {
 		if strings.HasPrefix(m.point, path+"/") {
 			return fmt.Errorf("%s is mounted still", m.point)
+		}
+	}
+	if record := readRecord(path); record != nil {
+		if there, err := record.mounted(); err != nil || there {
+			return errors.Join(err, fmt.Errorf("%s is mounted still", record.Point))
+		}
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != lockFile {
+			if err := os.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return os.RemoveAll(path)
@@ -145,7 +219,7 @@ func cleanLeftover(path string) {
 	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		if time.Since(time.Unix(stat.Mtim.Unix())) > unlockedAge {
-			os.Remove(path) // if it is empty
+			os.Remove(path) // if it is empty: none of ours is without a lock before
 		}
 		return
 	}
@@ -165,9 +239,8 @@ func cleanLeftover(path string) {
 			_ = unmount(m.point, m.device)
 		}
 	}
-	var record mountRecord
-	if data, err := os.ReadFile(filepath.Join(path, mountFile)); err == nil && json.Unmarshal(data, &record) == nil {
-		record.unmount()
+	if record := readRecord(path); record != nil && record.unmount() != nil {
+		return
 	}
 	_ = removeRun(path)
 }

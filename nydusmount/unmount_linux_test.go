@@ -112,3 +112,33 @@ func unmountAsUser(t *testing.T, point string) {
 	require.NoError(t, err)
 	assert.Nil(t, top)
 }
+
+// TestRecordOfAnotherBoot: what an earlier run of the machine had mounted is gone, and
+// who has its device now is another.
+func TestRecordOfAnotherBoot(t *testing.T) {
+	run := &runFolder{path: t.TempDir()}
+	require.NoError(t, run.record("/somewhere", "0:50"))
+	assert.Equal(t, &mountRecord{"/somewhere", "0:50", bootID()}, readRecord(run.path))
+	assert.NotEmpty(t, bootID())
+	require.NoError(t, run.write(mountFile, []byte(`{"Point":"/somewhere","Device":"0:50","Boot":"another"}`)))
+	assert.Nil(t, readRecord(run.path))
+}
+
+// TestLockGoesLast: a run folder that cannot be removed keeps its lock, by which the
+// next start knows it.
+func TestLockGoesLast(t *testing.T) {
+	base := t.TempDir()
+	run, err := newRunFolder(base)
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(run.file(cacheDir), 0o700))
+	fixed := run.file(cacheDir + "/data")
+	require.NoError(t, os.WriteFile(fixed, nil, 0o600))
+	if output, err := exec.Command("chattr", "+i", fixed).CombinedOutput(); err != nil {
+		t.Skipf("no file can be made immutable here: %s", output)
+	}
+	assert.Error(t, run.remove())
+	assert.FileExists(t, run.file(lockFile))
+	require.NoError(t, exec.Command("chattr", "-i", fixed).Run())
+	cleanLeftovers(base)
+	assert.NoDirExists(t, run.path)
+}

@@ -42,6 +42,8 @@ func Watcher(args []string) (code int, is bool) {
 	}
 	// nydusd is killed when the thread that started it ends.
 	runtime.LockOSThread()
+	// Only the watcher's end is to be the end of the events, not that of what it starts.
+	unix.CloseOnExec(eventsDescriptor)
 	// Nobody may be left to read events.
 	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
@@ -95,10 +97,15 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 			return err
 		}
 		defer release()
+		// Another may have mounted since the plugin looked, and ours would hide it.
+		if _, err := CheckMountPoint(point); err != nil {
+			return err
+		}
 	}
 	if err := run.prepare(j); err != nil {
 		return fmt.Errorf("fill the run folder: %w", err)
 	}
+	j.Bootstrap, j.Config = nil, nil // the watcher lives as long as the mount
 	if err := run.record(point, ""); err != nil {
 		return err
 	}
@@ -155,7 +162,9 @@ func askVersion(ctx context.Context, program string) error {
 	return checkVersion(said[0], said[1])
 }
 
-// claim locks a folder against other watchers.
+// claim locks a folder against other watchers. What is mounted there has a root of
+// its own, which may be locked although the folder below is: who claims has to look
+// afterwards whether something is.
 func claim(dir string) (release func(), err error) {
 	folder, err := os.Open(dir)
 	if err != nil {
@@ -164,6 +173,10 @@ func claim(dir string) (release func(), err error) {
 	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		folder.Close()
 		return nil, fmt.Errorf("%w %s: another nydusd is being mounted there", ErrMountPoint, dir)
+	}
+	if !isAt(folder, dir) {
+		folder.Close()
+		return nil, fmt.Errorf("%w %s: something was mounted or unmounted there just now", ErrMountPoint, dir)
 	}
 	return func() { folder.Close() }, nil
 }
@@ -198,10 +211,15 @@ type nydusd struct {
 	cmd     *exec.Cmd
 	run     *runFolder
 	secrets []string
+	before  *mountEntry // what was mounted at its mount point when it started
 	exited  chan struct{}
 }
 
 func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
+	before, err := topMount(point)
+	if err != nil {
+		return nil, err
+	}
 	files, err := openFilesLimit()
 	if err != nil {
 		return nil, err
@@ -221,7 +239,7 @@ func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
 	if err := limitMemory(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %w: %w", ErrNydusd, err)
 	}
-	n := &nydusd{cmd: cmd, run: run, secrets: j.Secrets, exited: make(chan struct{})}
+	n := &nydusd{cmd: cmd, run: run, secrets: j.Secrets, before: before, exited: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		close(n.exited)
@@ -253,18 +271,24 @@ func cleanEnvironment() []string {
 	return clean
 }
 
+// mounted returns the device that nydusd has mounted at its mount point, "" if it has
+// not. What was there before is another's.
+func (n *nydusd) mounted(point string) (device string, err error) {
+	top, err := topMount(point)
+	if err != nil || top == nil || !top.isFUSE() || n.before != nil && *top == *n.before {
+		return "", err
+	}
+	return top.device, nil
+}
+
 // ready waits until nydusd serves the mount point and returns the mount's
 // device. It returns early, without an error, when ctx ends.
 func (n *nydusd) ready(ctx context.Context, point string, limit time.Duration) (device string, err error) {
 	deadline := time.After(limit)
 	for pause := pollFirst; ; pause = min(pause*2, pollLast) {
 		if running(ctx, n.run.path) {
-			top, err := topMount(point)
-			if err != nil {
-				return "", err
-			}
-			if top != nil && top.isFUSE() {
-				return top.device, nil
+			if device, err := n.mounted(point); err != nil || device != "" {
+				return device, err
 			}
 		}
 		select {
@@ -307,9 +331,9 @@ const howToMount = "mounting needs CAP_SYS_ADMIN: be root, or run this in a user
 	"with user_allow_other in /etc/fuse.conf"
 
 // end kills nydusd and takes its mount away. What is read of it at that moment
-// fails.
+// fails. device is "" where nydusd did not come to serve.
 func (n *nydusd) end(point, device string) error {
-	first := unmount(point, device)
+	first := n.unmount(point, device)
 	select {
 	case <-n.exited: // its number may be another's by now
 	default:
@@ -317,8 +341,18 @@ func (n *nydusd) end(point, device string) error {
 		<-n.exited
 	}
 	// It may have mounted just before, or the first try found it busy.
-	if again := unmount(point, device); again != nil {
+	if again := n.unmount(point, device); again != nil {
 		return errors.Join(first, again)
 	}
 	return nil
+}
+
+func (n *nydusd) unmount(point, device string) error {
+	if device == "" {
+		var err error
+		if device, err = n.mounted(point); err != nil || device == "" {
+			return err
+		}
+	}
+	return unmount(point, device)
 }

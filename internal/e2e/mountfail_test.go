@@ -296,7 +296,7 @@ func TestMountCommandAfterCrash(t *testing.T) {
 	require.Len(t, mountsUnder(t, filepath.Dir(point)), 1, "the dead mount")
 	require.Len(t, leftovers(t, dir), 1, "the run folder")
 
-	r := run(t, "trivy-nydus", append([]string{"mount", reference, t.TempDir(), "--timeout", "3s", "--nydusd"}, script(t, "exit 3"))...)
+	r := run(t, "trivy-nydus", append([]string{"mount", reference, point, "--timeout", "3s", "--nydusd"}, script(t, "exit 3"))...)
 	require.Contains(t, r.stderr, "exit status 3")
 	assert.Empty(t, mountsUnder(t, filepath.Dir(point)))
 	assertNothingLeft(t, dir)
