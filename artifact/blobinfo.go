@@ -70,8 +70,9 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		WhiteoutFiles: w.whiteouts,
 		PackageInfos:  w.packageInfos(),
 	}
-	s.shown.result.SystemInstalledFiles = w.database.trusted.names
-	s.hidden[replaced].result.SystemInstalledFiles = w.database.claimed.names
+	// Layers share them, and Trivy's handlers append.
+	s.shown.result.SystemInstalledFiles = slices.Clip(w.database.trusted.names)
+	s.hidden[replaced].result.SystemInstalledFiles = slices.Clip(w.database.claimed.names)
 	for _, sink := range s.all() {
 		part, err := a.finish(ctx, sink)
 		if err != nil {
