@@ -196,7 +196,10 @@ func removeRun(path string) error {
 // watchers that were killed. Their nydusd died with them. What cannot be cleaned
 // stays for the next time.
 func cleanLeftovers(base string) {
-	base, err := filepath.EvalSymlinks(base) // as the table of mounts spells it
+	base, err := filepath.Abs(base)
+	if err == nil {
+		base, err = filepath.EvalSymlinks(base) // as the table of mounts spells it
+	}
 	if err != nil {
 		return
 	}
