@@ -1,12 +1,14 @@
 package nydusmount
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +77,9 @@ func topMount(path string) (*mountEntry, error) {
 	return nil, nil
 }
 
+// helperTimeout is how long fusermount may take.
+const helperTimeout = 5 * time.Second
+
 // unmount takes the FUSE mount off a path if its device is the given one, or
 // any if that is "". Processes that use it keep it until they let go.
 func unmount(path, device string) error {
@@ -87,8 +92,12 @@ func unmount(path, device string) error {
 		return err
 	}
 	// Without the right to unmount, the helper that has mounted can.
+	ctx, cancel := context.WithTimeout(context.Background(), helperTimeout)
+	defer cancel()
 	for _, helper := range []string{"fusermount3", "fusermount"} {
-		if exec.Command(helper, "-u", "-z", "--", path).Run() == nil {
+		cmd := exec.CommandContext(ctx, helper, "-u", "-z", "--", path)
+		cmd.Env = cleanEnvironment()
+		if cmd.Run() == nil {
 			return nil
 		}
 	}
