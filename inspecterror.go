@@ -21,10 +21,7 @@ func (e inspectError) hint() string {
 	var wrong usageError
 	var question *inspect.UsageError
 	var plain *nydusimage.NotNydusError
-	limit := limitHint(e.error)
 	switch {
-	case limit != "":
-		return strings.TrimSuffix(limit, "; there is no report")
 	case errors.As(e.error, &question):
 		return question.Hint
 	case errors.As(e.error, &wrong):

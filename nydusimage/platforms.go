@@ -71,16 +71,13 @@ type platformList struct {
 // add adds an image of an index. Its error is that of the list.
 func (l *platformList) add(ctx context.Context, d v1.Descriptor) error {
 	p := l.platform(platformOf(&d))
-	isNydus, known := l.read[d.Digest]
+	nydus, known := l.read[d.Digest]
 	if !known {
 		if l.asked++; l.asked > maxListed {
 			return fmt.Errorf("it lists more than %d images: %w", maxListed, ErrInvalid)
 		}
-		doc, err := l.where.child(ctx, d)
-		var manifest *v1.Manifest
-		if err == nil {
-			manifest, err = parseManifest(doc)
-		}
+		var err error
+		nydus, err = isNydus(ctx, l.where, d)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -88,11 +85,10 @@ func (l *platformList) add(ctx context.Context, d v1.Descriptor) error {
 			p.Err = errors.Join(p.Err, err)
 			return nil
 		}
-		isNydus = notNydus(manifest) == ""
-		l.read[d.Digest] = isNydus
+		l.read[d.Digest] = nydus
 	}
 	kind := &p.OCI
-	if isNydus {
+	if nydus {
 		kind = &p.Nydus
 	}
 	if !slices.ContainsFunc(*kind, func(other v1.Descriptor) bool { return other.Digest == d.Digest }) {

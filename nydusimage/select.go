@@ -152,21 +152,27 @@ func (c *choices) peek(ctx context.Context, where store) error {
 		return nil
 	}
 	for _, d := range c.unmarked[:min(len(c.unmarked), maxPeeked)] {
-		doc, err := where.child(ctx, *d)
+		nydus, err := isNydus(ctx, where, *d)
 		if err != nil {
 			return err
 		}
-		manifest, err := parseManifest(doc)
-		if err != nil {
-			return err
-		}
-		if notNydus(manifest) == "" {
+		if nydus {
 			c.nydus = first(c.nydus, d)
 		} else {
 			c.other = first(c.other, d)
 		}
 	}
 	return nil
+}
+
+// isNydus reads a manifest of an index and says whether it is a Nydus image's.
+func isNydus(ctx context.Context, where store, d v1.Descriptor) (bool, error) {
+	doc, err := where.child(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	manifest, err := parseManifest(doc)
+	return err == nil && notNydus(manifest) == "", err
 }
 
 func first(found, next *v1.Descriptor) *v1.Descriptor {

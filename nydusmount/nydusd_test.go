@@ -333,11 +333,7 @@ func TestNydusdBackend(t *testing.T) {
 	reference := proxy.Host() + "/test/tiny:v6"
 	testimage.Push(t, reference, converted)
 	image := opened(t, reference, nydusimage.Options{})
-	config, err := json.Marshal(map[string]string{"dir": converted.BlobDir})
-	require.NoError(t, err)
-	backend, err := nydusmount.ParseBackend("localfs", config)
-	require.NoError(t, err)
-	mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: backend})
+	mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: localfs(t, converted.BlobDir)})
 	require.NoError(t, err)
 	defer mount.Close()
 	proxy.Reset()

@@ -5,7 +5,6 @@ package nydusmount_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -42,16 +41,6 @@ func editFlags(clear, set uint64) func([]byte) {
 	}
 }
 
-// folderBackend is a folder of blobs that the user names.
-func folderBackend(t *testing.T, dir string) nydusmount.Backend {
-	t.Helper()
-	config, err := json.Marshal(map[string]string{"dir": dir})
-	require.NoError(t, err)
-	backend, err := nydusmount.ParseBackend("localfs", config)
-	require.NoError(t, err)
-	return backend
-}
-
 // TestNydusdTakesNoOtherBootstrap: of a bootstrap that it refuses, nydusd takes the one
 // in a blob that the backend calls as our file is called.
 func TestNydusdTakesNoOtherBootstrap(t *testing.T) {
@@ -65,7 +54,7 @@ func TestNydusdTakesNoOtherBootstrap(t *testing.T) {
 			for _, name := range []string{n.Blobs[0].Digest.Hex, "bootstrap"} {
 				require.NoError(t, os.Symlink(n.Blobs[0].Path, filepath.Join(blobs, name)))
 			}
-			daemon, err := nydusmount.StartDaemon(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: folderBackend(t, blobs)})
+			daemon, err := nydusmount.StartDaemon(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: localfs(t, blobs)})
 			if edit == nil {
 				require.NoError(t, err)
 				require.NoError(t, daemon.Close())
@@ -96,7 +85,7 @@ func TestNydusdDoesNotVerifyGzip(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			image, _ := edited(t, n, c.edit, nydusimage.Options{})
-			mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: folderBackend(t, blobs)})
+			mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd, Backend: localfs(t, blobs)})
 			require.NoError(t, err)
 			defer mount.Close()
 			assert.Equal(t, c.verified, mount.Verified)
