@@ -97,7 +97,6 @@ type Artifact struct {
 	// databaseKey is the digest of the package databases that the image shows, once
 	// it is needed.
 	databaseKey string
-	read        atomic.Int64 // files that analyzers were given
 	evidence    Evidence
 }
 

@@ -77,7 +77,7 @@ func (a *Artifact) fillEvidence(ctx context.Context, version rafs.Version, notes
 	for _, key := range missing {
 		fresh[key] = true
 	}
-	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(version), FilesRead: int(a.read.Load())}
+	e := Evidence{ArtifactType: string(Type), Notes: notes, RAFS: int(version)}
 	for _, w := range a.works {
 		s := SliceEvidence{
 			Blob:           a.layers[w.layer].digest,
@@ -86,6 +86,9 @@ func (a *Artifact) fillEvidence(ctx context.Context, version rafs.Version, notes
 			Base:           w.base,
 		}
 		for n := range w.files {
+			if w.files[n].read {
+				e.FilesRead++
+			}
 			if w.files[n].seen == shown {
 				s.Shown++
 			} else {

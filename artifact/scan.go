@@ -26,6 +26,7 @@ type work struct {
 type wantedFile struct {
 	file
 	want demand
+	read bool // it is given to analyzers
 }
 
 // disabled are the analyzers that do not see the slice's files of the given
@@ -156,28 +157,29 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 	return results, a.failures.err()
 }
 
-// readFiles hands all files to the analyzers that look at them one by one: first
-// package databases, beside them what is read whatever these say, then the
-// programs that they leave.
+// readFiles hands all files to the analyzers that look at them one by one, and copies
+// to those that look at files together: first package databases, beside them what is
+// read whatever these say, then the programs that they leave, at last what is doubtful.
 func (a *Artifact) readFiles(ctx context.Context, works []*work, sinks map[*work]*slicesinks) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	var alsoDatabases, others []item
 	for _, w := range works {
 		for n := range w.files {
 			f := &w.files[n]
-			switch want := f.want.withoutDatabase(); {
+			switch want := a.certain(f); {
 			case a.isProgram(&want):
 				continue
-			case !want.any():
-			case f.want.database:
+			case want.any() && f.want.database:
 				alsoDatabases = append(alsoDatabases, item{file: &f.file, want: want, sink: sinks[w].of(f.seen)})
-			default:
+			case want.any():
 				others = append(others, item{file: &f.file, want: want, sink: sinks[w].of(f.seen)})
+			case !f.want.database:
+				continue
 			}
-			a.read.Add(1)
+			f.read = true
 		}
 	}
-	databases, err := a.databases(ctx, works, alsoDatabases)
+	databases, err := a.databases(groupCtx, works, alsoDatabases)
 	if err != nil {
 		return err
 	}
@@ -189,10 +191,27 @@ func (a *Artifact) readFiles(ctx context.Context, works []*work, sinks map[*work
 		for _, w := range works {
 			programs = append(programs, a.programItems(w, sinks[w])...)
 		}
-		return a.analyze(ctx, programs)()
+		return a.analyze(groupCtx, programs)()
 	})
-	group.Go(a.analyze(ctx, others))
-	return group.Wait()
+	group.Go(a.analyze(groupCtx, others))
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	doubtful, err := a.doubtfulItems(ctx, works, sinks)
+	if err != nil {
+		return fmt.Errorf("choose the files that analyzers open: %w", err)
+	}
+	return a.analyze(ctx, doubtful)()
+}
+
+// certain is what is wanted of a file whatever others say, but for the package
+// databases' analyzers.
+func (a *Artifact) certain(f *wantedFile) demand {
+	want := f.want.withoutDatabase()
+	if a.doubt(f) != nil {
+		want.post = nil
+	}
+	return want
 }
 
 // forget lets go of the image: analyzers that read files together have copies, and
@@ -222,14 +241,14 @@ func (a *Artifact) programItems(w *work, s *slicesinks) []item {
 	var items []item
 	for n := range w.files {
 		f := &w.files[n]
-		want := f.want.withoutDatabase()
+		want := a.certain(f)
 		system := w.database.trusted
 		if f.seen != shown {
 			system = w.database.claimed
 		}
 		if a.isProgram(&want) && !system.has(f.path) {
 			items = append(items, item{file: &f.file, want: want, sink: s.of(f.seen)})
-			a.read.Add(1)
+			f.read = true
 		}
 	}
 	return items

@@ -69,22 +69,32 @@ func (s *sink) put(f *file, to []analyzer.Type, open analyzer.Opener) error {
 	if _, err := io.ReadFull(r, data); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, t := range to {
-		files, ok := s.composite.Get(t)
-		if !ok {
-			files = mapfs.New()
-			s.composite.Set(t, files)
-		}
-		if err := files.MkdirAll(path.Dir(f.path), fs.ModePerm); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if err := files.WriteVirtualFile(f.path, data, copyMode); err != nil {
+		if err := writeVirtual(s.files(t), f.path, data); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// files are those that an analyzer which reads files together is given.
+func (s *sink) files(of analyzer.Type) *mapfs.FS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files, ok := s.composite.Get(of)
+	if !ok {
+		files = mapfs.New()
+		s.composite.Set(of, files)
+	}
+	return files
+}
+
+// writeVirtual puts a file into memory.
+func writeVirtual(files *mapfs.FS, name string, data []byte) error {
+	if err := files.MkdirAll(path.Dir(name), fs.ModePerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return files.WriteVirtualFile(name, data, copyMode)
 }
 
 // copyMode is that of Trivy's copies on disk.
