@@ -14,7 +14,6 @@ import (
 	"github.com/aquasecurity/trivy/pkg/commands/operation"
 	"github.com/aquasecurity/trivy/pkg/flag"
 	"github.com/aquasecurity/trivy/pkg/types"
-	xos "github.com/aquasecurity/trivy/pkg/x/os"
 )
 
 // many says whether several images are asked for: then there is one JSON report
@@ -124,22 +123,11 @@ func (s *session) scanToLine(ctx context.Context, options flag.Options, target s
 	return operation.Exit(options, report.Results.Failed(), report.Metadata)
 }
 
-// reportLine lets Trivy write the report, to a file as it can, and takes the
-// line breaks out.
+// reportLine is the report without its line breaks.
 func (s *session) reportLine(ctx context.Context, options flag.Options, report types.Report) ([]byte, error) {
-	file, err := xos.CreateTemp("", "nydus-report-")
+	indented, err := s.reportText(ctx, options, report)
 	if err != nil {
-		return nil, fmt.Errorf("write the report: %w", err)
-	}
-	defer os.Remove(file.Name())
-	defer file.Close()
-	options.Output = file.Name()
-	if err := s.runner.Report(ctx, options, report); err != nil {
-		return nil, fmt.Errorf("write the report: %w", err)
-	}
-	indented, err := os.ReadFile(file.Name())
-	if err != nil {
-		return nil, fmt.Errorf("write the report: %w", err)
+		return nil, err
 	}
 	var line bytes.Buffer
 	if err := json.Compact(&line, indented); err != nil {

@@ -246,8 +246,8 @@ func (s *session) scanOne(ctx context.Context, options flag.Options, target stri
 			return err
 		}
 	}
-	if err := s.runner.Report(ctx, options, report); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+	if err := s.report(ctx, options, report); err != nil {
+		return err
 	}
 	service.closingLine()
 	return operation.Exit(options, report.Results.Failed(), report.Metadata)

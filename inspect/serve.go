@@ -40,6 +40,9 @@ type failure struct {
 	Hint  string `json:"hint,omitempty"`
 }
 
+// answerBuffer is how much of an answer is written at once, in bytes.
+const answerBuffer = 64 << 10
+
 // Answer runs a call and writes its answer. The error is left to the caller.
 func (s *Session) Answer(ctx context.Context, c *Call, o Output) error {
 	if o.Timeout > 0 {
@@ -67,13 +70,13 @@ func (s *Session) answer(ctx context.Context, c *Call, o Output) error {
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(o.Out, 64<<10)
 	if o.JSON {
-		err = WriteJSON(w, a)
-	} else {
-		err = a.Text(w)
+		w := bufio.NewWriterSize(o.Out, answerBuffer)
+		return errors.Join(WriteJSON(w, a), w.Flush())
 	}
-	return errors.Join(err, w.Flush())
+	out := textWriter{to: o.Out, escape: IsTerminal(o.Out)}
+	w := bufio.NewWriterSize(&out, answerBuffer)
+	return errors.Join(a.Text(w), w.Flush(), out.end())
 }
 
 // Serve answers command after command until exit or the end of the lines. A

@@ -35,9 +35,9 @@ func (s scanner) ReadLine() (string, error) {
 	return "", io.EOF
 }
 
-// IsTerminal says whether a person is there to be prompted.
-func IsTerminal(in, out any) bool {
-	for _, stream := range []any{in, out} {
+// IsTerminal says whether all streams are terminals.
+func IsTerminal(streams ...any) bool {
+	for _, stream := range streams {
 		file, ok := stream.(*os.File)
 		if !ok || !term.IsTerminal(int(file.Fd())) {
 			return false

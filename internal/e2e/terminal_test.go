@@ -120,3 +120,60 @@ func TestTerminal(t *testing.T) {
 		})
 	}
 }
+
+// evilText is a line that a terminal would obey, in a file that a report shows.
+const evilText = "# esc\x1b[31mred\x1b]0;title\x07 c1\u009b31m bidi\u202egnp\r over\n"
+
+// TestReportOnTerminal writes reports about files of evil names and texts to a terminal,
+// which obeys nothing of them; tables have nothing such in a pipe either.
+func TestReportOnTerminal(t *testing.T) {
+	t.Parallel()
+	var files []testimage.CraftedFile
+	for _, n := range evilNames {
+		f := secretText("srv/" + n + ".env")
+		f.Data = slices.Concat([]byte(evilText), f.Data)
+		files = append(files, f)
+	}
+	layout := craftedLayout(t, testimage.Crafted{Merged: files})
+	scan := slices.Concat(scanFlags, []string{"--quiet", "--cache-dir", t.TempDir()})
+	for _, c := range []struct {
+		name   string
+		format []string
+		shows  string // a name as it is written
+	}{
+		{"table", nil, `/srv/new\x0aline.env`},
+		{"json", []string{"--format", "json"}, `/srv/new\nline.env`},
+		{"template", []string{"--format", "template", "--template", "{{range .}}{{.Target}}\t{{end}}"}, `/srv/esc\x1b[31mred`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := slices.Concat(scan, c.format, []string{layout})
+			code, wrote := onTerminal(t, args...)
+			require.Zero(t, code, wrote)
+			assert.Contains(t, strings.Join(screen(t, wrote), "\n"), c.shows)
+			if c.name != "template" { // whose line ends are its own
+				visible(t, c.name, wrote)
+			}
+			if c.name == "table" {
+				r := run(t, "trivy-nydus", args...)
+				assert.Contains(t, r.stdout, c.shows)
+				assert.Contains(t, r.stdout, `# esc\x1b[31mred\x1b]0;title\x07 c1\xc2\x9b31m bidi\xe2\x80\xaegnp over`, "a line of the file, without CR as Trivy shows it")
+				visible(t, "table in a pipe", r.stdout)
+			}
+		})
+	}
+}
+
+// TestFileOnTerminal prints a file: to a terminal without what that would obey, else as it
+// is.
+func TestFileOnTerminal(t *testing.T) {
+	t.Parallel()
+	layout := craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{testimage.CraftedText("evil", evilText)}})
+	for _, command := range [][]string{{"cat", "/evil"}, {"export", "/", "-o", "-"}} {
+		args := append([]string{"inspect", "--cache-dir", t.TempDir(), layout}, command...)
+		code, wrote := onTerminal(t, args...)
+		require.Zero(t, code, wrote)
+		assert.Contains(t, strings.Join(screen(t, wrote), "\n"), `# esc\x1b[31mred\x1b]0;title\x07`)
+		visible(t, command[0], wrote)
+		assert.Contains(t, run(t, "trivy-nydus", args...).stdout, evilText)
+	}
+}
