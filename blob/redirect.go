@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -31,11 +32,28 @@ func redirect(origin, address *url.URL, location string) (*url.URL, error) {
 // is a private address or this machine and the registry is outside, or if it is of
 // the kind that metadata services have.
 func CheckHost(registry, to string) error {
-	if registry != to && (isLinkLocal(to) || isInside(to) && !isInside(registry)) {
+	from, next := plainHost(registry), plainHost(to)
+	if from != next && (isMetadata(next) || isInside(next) && !isInside(from)) {
 		return fmt.Errorf("the private address %s, which is not followed", to)
 	}
 	return nil
 }
+
+// plainHost spells a host as it is compared: resolvers take LOCALHOST and localhost.
+// for localhost.
+func plainHost(host string) string {
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// address is a host that is an address, else one of no kind at all.
+func address(host string) netip.Addr {
+	ip, _ := netip.ParseAddr(host)
+	return ip.Unmap()
+}
+
+// shared is the range that carriers and clouds use inside as they do private ones
+// (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // isInside says whether a host is this machine or, by its address, one of its
 // own network.
@@ -43,15 +61,21 @@ func isInside(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
-	ip, err := netip.ParseAddr(host)
-	ip = ip.Unmap()
-	return err == nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified())
+	ip := address(host)
+	return ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified() || shared.Contains(ip)
 }
 
-// isLinkLocal says whether a host is an address of the kind that metadata
+// metadata are the addresses of metadata services that are not link-local.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+}
+
+// isMetadata says whether a host is an address of the kind that metadata
 // services have.
-func isLinkLocal(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	ip = ip.Unmap()
-	return err == nil && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast())
+func isMetadata(host string) bool {
+	ip := address(host)
+	return ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || slices.Contains(metadata, ip)
 }

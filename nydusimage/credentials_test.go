@@ -50,7 +50,7 @@ func TestRealmOfKnownHost(t *testing.T) {
 func TestLedInside(t *testing.T) {
 	registry := testregistry.Start(t)
 	testimage.Push(t, registry.Host()+"/image:tag", fixture(t))
-	for _, to := range []string{"localhost:9", "x.localhost:9", "10.0.0.1", "[::1]:9", "169.254.169.254", "[fe80::1]"} {
+	for _, to := range []string{"localhost:9", "LOCALHOST.:9", "x.localhost:9", "10.0.0.1", "100.100.100.200", "168.63.129.16", "[::1]:9", "169.254.169.254", "[fe80::1]"} {
 		for _, what := range []string{"realm", "/manifests/", "/blobs/"} {
 			t.Run(what+" "+to, func(t *testing.T) {
 				proxy := testregistry.CountingProxy(t, registry.Host())
