@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -62,12 +63,13 @@ func layersOf(m *nydusmount.Mount) ([]layer, error) {
 }
 
 // blobDigest is a blob's ID as a digest, which it is but for images that were
-// made by hand.
+// made by hand: of these it is the digest of the ID, since Trivy takes what names a
+// layer apart as a digest.
 func blobDigest(b rafs.Blob) string {
 	if digest, err := v1.NewHash("sha256:" + b.ID); err == nil {
 		return digest.String()
 	}
-	return b.ID
+	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(b.ID)))
 }
 
 func diffIDs(layers []layer) []string {

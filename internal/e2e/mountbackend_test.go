@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,34 @@ func TestBackendSameFindings(t *testing.T) {
 		})
 	}
 	assertNothingLeft(t, dir)
+}
+
+// TestBackendShortIDs scans an image whose blobs have IDs of one letter. Trivy's table shows
+// the first twelve of a layer's diff ID.
+func TestBackendShortIDs(t *testing.T) {
+	nydusd := throughNydusd(t)
+	converted := *testimage.Convert(t, testimage.BuildOCI(t, testimage.Tiny(t)), testimage.ConvertOptions{FSVersion: "6"})
+	archive, err := os.ReadFile(converted.BootstrapTar)
+	require.NoError(t, err)
+	entries, err := os.ReadDir(converted.BlobDir)
+	require.NoError(t, err)
+	blobs := t.TempDir()
+	for i, e := range entries {
+		short := string(rune('a' + i))
+		require.NoError(t, os.Symlink(filepath.Join(converted.BlobDir, e.Name()), filepath.Join(blobs, short)))
+		// Names in the archive, of which its checksums are, hold the ID as well, before ".blob.meta".
+		padded := short + strings.Repeat("\x00", len(e.Name())-1)
+		archive = regexp.MustCompile("(?s)"+e.Name()+"([^.])").ReplaceAll(archive, []byte(padded+"$1"))
+	}
+	converted.BootstrapTar = filepath.Join(t.TempDir(), "bootstrap.tar")
+	require.NoError(t, os.WriteFile(converted.BootstrapTar, archive, 0o600))
+	reference := testregistry.Start(t).Host() + "/test/tiny:short"
+	testimage.Push(t, reference, testimage.OnlyBootstrap(t, &converted, nil))
+
+	r := run(t, "trivy-nydus", slices.Concat(scanFlags, nydusd, inFolder(blobs), []string{"--cache-dir", t.TempDir(), reference})...)
+	require.Zero(t, r.code, r.stderr)
+	assert.Contains(t, r.stdout, "/"+testimage.SecretPath)
+	assert.Contains(t, r.stdout, "(added in layer '")
 }
 
 // withoutBuild spells a report without what the config says of how the image was
