@@ -134,6 +134,8 @@ func hint(err error) string {
 		return "make room there, or choose another place: --cache-dir for the cache, TMPDIR for temporary files"
 	case errors.Is(err, syscall.EROFS):
 		return "choose a folder that can be written to: --cache-dir for the cache, TMPDIR for temporary files"
+	case errors.Is(err, fs.ErrPermission):
+		return "check who may read and write there; --cache-dir names another folder for the cache, TMPDIR for temporary files"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens there: check the registry's name and port"
 	case errors.Is(err, nydusmount.ErrMountPoint):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -153,5 +154,60 @@ func TestCheckOfFullCache(t *testing.T) {
 				assert.Equal(t, verdict(want), verdict(r)) // the rest has times
 			})
 		}
+	}
+}
+
+// TestNoRights: where the user may not write there is no report, and one line says where that
+// is, another what can be done.
+func TestNoRights(t *testing.T) {
+	t.Parallel()
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil || os.Getuid() != 0 {
+		t.Skip("another user's folders need root and setpriv")
+	}
+	registry := testregistry.Start(t)
+	tiny := publish(t, registry, testimage.Tiny(t))
+	whole := withoutRanges(t, registry) + strings.TrimPrefix(tiny, registry.Host())
+	for _, c := range []struct {
+		name      string
+		cache     bool // or else the folder for temporary files
+		reference string
+	}{
+		{"cache", true, tiny + ":v6"},
+		{"temporary files", false, tiny + ":v6"},
+		{"a blob from a registry without ranges", false, whole + ":v6"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// Not below t.TempDir, through which only root may go.
+			others, err := os.MkdirTemp("", "trivy-nydus-test-")
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, os.RemoveAll(others)) })
+			require.NoError(t, os.Chmod(others, 0o755))
+			own := filepath.Join(others, "own")
+			require.NoError(t, os.Mkdir(own, 0o777))
+			require.NoError(t, os.Chmod(own, 0o777)) // whatever the umask
+			command := filepath.Join(others, "trivy-nydus")
+			program, err := os.ReadFile(built(t, "trivy-nydus"))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(command, program, 0o755))
+
+			temp, cache := others, own
+			if c.cache {
+				temp, cache = own, filepath.Join(others, "cache")
+			}
+			p := prepare(t, "trivy-nydus", slices.Concat(scanFlags, []string{"--quiet", "--cache-dir", cache, c.reference})...)
+			p.Path, p.Args = setpriv, slices.Concat([]string{setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", command}, p.Args[1:])
+			p.Dir = own
+			p.Env = append(p.Env, "TMPDIR="+temp, "HOME="+own, "XDG_CONFIG_HOME="+own, "XDG_RUNTIME_DIR="+own, "DOCKER_CONFIG="+own)
+			require.NoError(t, p.Start())
+			r := p.wait(t)
+			assert.Equal(t, 2, r.code, r.stderr)
+			assert.Empty(t, r.stdout)
+			lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
+			require.Len(t, lines, 2, r.stderr)
+			assert.Contains(t, lines[0], others)
+			assert.Contains(t, lines[0], "permission denied")
+			assert.Equal(t, "hint: check who may read and write there; --cache-dir names another folder for the cache, TMPDIR for temporary files", lines[1])
+		})
 	}
 }
