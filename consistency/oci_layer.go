@@ -8,37 +8,32 @@ import (
 	"io"
 	"math"
 	"strings"
-	"sync/atomic"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 const (
-	// maxLayersMetadata bounds the memory that the layers' entries take, in bytes
-	// as [budget] reckons them: that of some millions of files. Data is not
-	// kept, so that a layer that decompresses to much costs time only.
-	maxLayersMetadata = 2 << 30
-	// nodeMetadata is what a name and its file are reckoned at, without what has
-	// a length of its own.
+	// nodeMetadata is what a name and its file are reckoned at, in bytes of memory,
+	// without what has a length of its own.
 	nodeMetadata = 512
+	// memoryShare is how many bytes of memory count as one of metadata, whose bound is
+	// meant for a bootstrap: entries that were read take some twice of what they take there.
+	memoryShare = 2
 )
 
-// A budget is what layers that are read at the same time may take of memory.
-type budget struct{ left atomic.Int64 }
+// A budget is what layers that are read at the same time may take. Data is not kept, so
+// that a layer that decompresses to much costs time only.
+type budget struct{ metadata *rafs.Budget }
 
-func newBudget(bytes int64) *budget {
-	b := new(budget)
-	b.left.Store(bytes)
-	return b
+// newBudget returns the budget within a bound on metadata.
+func newBudget(metadata int64) *budget {
+	return &budget{rafs.NewBudget(rafs.BoundMetadata, metadata)}
 }
 
-// charge takes bytes from the budget.
+// charge takes bytes of memory from the budget.
 func (b *budget) charge(bytes int64) error {
-	if bytes > math.MaxInt64/2 || b.left.Add(-bytes) < 0 {
-		return fmt.Errorf("the layers' entries take more memory than is allowed: %w", rafs.ErrUnsupported)
-	}
-	return nil
+	return b.metadata.Take("the entries of an OCI image's layers", uint64((bytes+memoryShare-1)/memoryShare))
 }
 
 // An ociLayer is one layer's tar as a tree: what containerd unpacks it to in a

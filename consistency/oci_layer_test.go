@@ -36,7 +36,7 @@ func tarOf(t testing.TB, headers ...tar.Header) []byte {
 // applied applies archives, or fails.
 func applied(t testing.TB, archives ...[]byte) (map[string]Node, error) {
 	t.Helper()
-	tree, err := apply(t, newBudget(maxLayersMetadata), archives...)
+	tree, err := apply(t, newBudget(rafs.DefaultMetadata), archives...)
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +160,13 @@ func TestBudget(t *testing.T) {
 		if _, err := apply(t, newBudget(needed), archive); err == nil {
 			break
 		} else {
-			require.ErrorIs(t, err, rafs.ErrUnsupported)
+			var limit *rafs.LimitError
+			require.ErrorAs(t, err, &limit)
+			require.Equal(t, rafs.LimitError{Bound: rafs.BoundMetadata, What: limit.What, Allowed: needed}, *limit)
 		}
 	}
-	assert.Greater(t, needed, int64(6*nodeMetadata+1000))
-	assert.Less(t, needed, int64(6*nodeMetadata+3000))
+	assert.Greater(t, memoryShare*needed, int64(6*nodeMetadata+1000))
+	assert.Less(t, memoryShare*needed, int64(6*nodeMetadata+3000))
 }
 
 // FuzzApply applies any bytes as a layer onto another and to itself. It ends,
@@ -233,7 +235,7 @@ func everything() *plan { return &plan{uniform: &cut{size: 4096, digester: rafs.
 func treeOf(t testing.TB, layers []io.Reader) *ociTree {
 	t.Helper()
 	tree := &ociTree{root: impliedDirectory()}
-	b := newBudget(maxLayersMetadata)
+	b := newBudget(rafs.DefaultMetadata)
 	for _, r := range layers {
 		l := newLayer(everything(), b)
 		require.NoError(t, l.read(t.Context(), r))

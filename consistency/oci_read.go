@@ -49,7 +49,7 @@ func readOCI(ctx context.Context, image *nydusimage.OCI, p *plan) (*ociTree, int
 			return nil, 0, layerError(image, n, err)
 		}
 	}
-	r := &layerReader{plan: p, budget: newBudget(maxLayersMetadata), zstd: semaphore.NewWeighted(parallelZstd)}
+	r := &layerReader{plan: p, budget: newBudget(image.Limits().Metadata), zstd: semaphore.NewWeighted(parallelZstd)}
 	layers := make([]*ociLayer, len(image.Layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2 * runtime.GOMAXPROCS(0))

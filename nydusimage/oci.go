@@ -33,9 +33,13 @@ type OCI struct {
 	// bytes are not verified: the reader of a whole layer must do that.
 	Layers []Layer
 
+	limits  Limits
 	store   store
 	closers closers
 }
+
+// Limits are the bounds that the image was opened with.
+func (i *OCI) Limits() Limits { return i.limits.WithDefaults() }
 
 // OpenOCI resolves an OCI or docker image as [Open] does a Nydus image. From an
 // index it takes the manifest of the platform that is not marked as Nydus. A
@@ -45,7 +49,7 @@ func OpenOCI(ctx context.Context, target string, o Options) (*OCI, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &OCI{Reference: reference, Descriptor: doc.Descriptor, store: where}
+	i := &OCI{Reference: reference, Descriptor: doc.Descriptor, limits: o.Limits, store: where}
 	if doc, err = selectManifest(ctx, where, doc, target, &o, preferOCI); err != nil {
 		return nil, err
 	}

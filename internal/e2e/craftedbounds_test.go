@@ -148,6 +148,25 @@ func TestCraftedMetadata(t *testing.T) {
 	}
 }
 
+// TestCraftedLayers checks an OCI image with more entries than are allowed. The flag that
+// bounds a bootstrap bounds these, too.
+func TestCraftedLayers(t *testing.T) {
+	t.Parallel()
+	var many testimage.Layer
+	for i := range 3000 {
+		many = append(many, testimage.Text(fmt.Sprintf("srv/%d", i), ""))
+	}
+	source := t.TempDir()
+	testimage.WriteLayout(t, source, map[string]any{"oci": testimage.BuildOCI(t, testimage.Spec{Name: "many", Layers: []testimage.Layer{many}})})
+	target := craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{secretText("srv/.env")}})
+	for allowed, code := range map[string]int{"500kB": 2, "1MB": 1} {
+		r := bounded(t, "check", "--cache-dir", t.TempDir(), "--max-metadata-size", allowed, source+":oci", target)
+		assert.Equal(t, code, r.code, r.stdout+r.stderr)
+		assert.Equal(t, code == 2, strings.Contains(r.stdout, "over the bound of 500000 bytes"), r.stdout)
+		assert.Equal(t, code == 2, strings.Contains(r.stdout+r.stderr, "raise --max-metadata-size (500kB)"), r.stdout+r.stderr)
+	}
+}
+
 // canary is a server that nobody may speak to. Its address is one of this host.
 func canary(t *testing.T) (address string, asked func() int64) {
 	t.Helper()
