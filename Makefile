@@ -98,13 +98,15 @@ dist/trivy-nydus_$(VERSION)_%.tar.gz: $(SOURCES) plugin.yaml LICENSE
 reproduce: archive ## build the archive again elsewhere and compare: the bytes must be the same
 	scripts/reproduce.sh dist/trivy-nydus_$(VERSION)_$(HOST).tar.gz
 
-# The database of vulnerabilities is on the network: where it cannot be reached, that is said.
+# The database of vulnerabilities is on the network: where it cannot be reached, that is said. GOVULNDB names another, such as
+# a copy in a folder (file:///...).
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
+GOVULNDB ?= https://vuln.go.dev
 .PHONY: audit
 audit: ## compare the modules with go.sum, and look for known vulnerabilities in what the binary calls
 	go mod verify
-	@if curl -sSf -m 10 -o /dev/null https://vuln.go.dev/index/db.json 2>/dev/null; then go run $(GOVULNCHECK) . ; \
-	else echo 'audit: govulncheck is skipped: https://vuln.go.dev cannot be reached' ; fi
+	@if curl -sSf -m 10 -o /dev/null '$(GOVULNDB)/index/db.json' 2>/dev/null; then go run $(GOVULNCHECK) -db '$(GOVULNDB)' . ; \
+	else echo 'audit: govulncheck is skipped: $(GOVULNDB) cannot be reached' ; fi
 
 .PHONY: tools
 tools: ## install what the tests need and this machine lacks
@@ -121,6 +123,7 @@ test: ## install the tools, then run everything: 15 to 30 minutes, Trivy and the
 	$(call step,tools,scripts/tools.sh)
 	$(call step,build,$(MAKE) --no-print-directory build trivy archive)
 	$(call step,reproduce,$(MAKE) --no-print-directory reproduce)
+	$(call step,audit,$(MAKE) --no-print-directory audit)
 	$(call step,lint,$(MAKE) --no-print-directory lint)
 	$(call step,tests,go test -count=1 -timeout 45m ./...)
 	$(call step,race detector,$(MAKE) --no-print-directory race-libraries)
