@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strings"
 
@@ -89,28 +88,21 @@ type linked struct {
 	mode   uint32
 }
 
-// writeFile makes the file under another name first: what is there under its own
-// name is whole.
-func (e *exporter) writeFile(ctx context.Context, name string) (err error) {
-	partial := name + ".partial"
-	file, err := os.Create(partial)
+// writeFile makes the file without its name first: what is there under that is whole.
+func (e *exporter) writeFile(ctx context.Context, name string) error {
+	file, err := createWhole(name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(partial)
-		}
-	}()
 	w := bufio.NewWriterSize(file, 1<<20)
-	err = e.write(ctx, w)
-	if err == nil {
+	if err = e.write(ctx, w); err == nil {
 		err = w.Flush()
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
+		file.discard()
 		return err
 	}
-	return os.Rename(partial, name)
+	return file.publish()
 }
 
 func (e *exporter) write(ctx context.Context, w io.Writer) error {
