@@ -195,8 +195,10 @@ func canary(t *testing.T) (address string, asked func() int64) {
 // folder of it, or at an address that is private, link-local or a cloud's metadata
 // service. Nobody goes there.
 func TestCraftedBackend(t *testing.T) {
-	t.Parallel()
 	address, asked := canary(t)
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {
+		t.Setenv(name, "http://"+address) // it hears of other hosts, too
+	}
 	for name, backend := range map[string]string{
 		"this host":  fmt.Sprintf(`{"type": "registry", "config": {"scheme": "http", "host": %q, "repo": "x"}}`, address),
 		"oss":        fmt.Sprintf(`{"type": "oss", "config": {"scheme": "http", "endpoint": %q, "bucket_name": "x"}}`, address),
@@ -217,7 +219,8 @@ func TestCraftedBackend(t *testing.T) {
 			assert.NoFileExists(t, output)
 			refusedCrafted(t, []string{"backend of its own"}, "inspect", "--cache-dir", t.TempDir(), dir, "cat", "/srv/.env")
 			refusedCrafted(t, []string{"backend of its own"}, "mount", "--cache-dir", t.TempDir(), dir, t.TempDir())
-			bounded(t, "check", "--data", "full", "--cache-dir", t.TempDir(), dir)
+			refusedCrafted(t, []string{"a backend outside of the registry"}, "check", "--data", "full", "--cache-dir", t.TempDir(), dir)
+			assert.Zero(t, asked(), "requests")
 		})
 	}
 	t.Run("urls", func(t *testing.T) {
@@ -231,6 +234,8 @@ func TestCraftedBackend(t *testing.T) {
 		bounded(t, "check", "--data", "full", "--cache-dir", t.TempDir(), dir)
 	})
 	assert.Zero(t, asked(), "the image's word was taken for where to ask")
+	refusedCrafted(t, nil, "inspect", "--cache-dir", t.TempDir(), "registry.test/image:tag", "stats")
+	assert.NotZero(t, asked(), "it hears of whom the user names")
 }
 
 // TestCraftedLinks: symbolic links that lead out of the image lead nowhere.
