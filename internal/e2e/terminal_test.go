@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -175,5 +176,31 @@ func TestFileOnTerminal(t *testing.T) {
 		assert.Contains(t, strings.Join(screen(t, wrote), "\n"), `# esc\x1b[31mred\x1b]0;title\x07`)
 		visible(t, command[0], wrote)
 		assert.Contains(t, run(t, "trivy-nydus", args...).stdout, evilText)
+	}
+}
+
+// TestRegistryOnTerminal asks a registry whose errors a terminal would obey.
+func TestRegistryOnTerminal(t *testing.T) {
+	t.Parallel()
+	const evil = "esc\x1b[31mred\x1b]0;title\x07 c1\u009b31m bidi\u202egnp"
+	document := `{"errors":[{"code":"DENIED","message":"` + strings.NewReplacer("\x1b", `\u001b`, "\x07", `\u0007`).Replace(evil) + `"}]}`
+	for name, body := range map[string]string{"errors": document, "text": evil, "no UTF-8": evil + "latin\xe9."} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v2/" {
+				return
+			}
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(body))
+		}))
+		t.Cleanup(server.Close)
+		reference := strings.TrimPrefix(server.URL, "http://") + "/image:tag"
+		for _, args := range [][]string{append(slices.Clone(scanFlags), "--debug", reference), {"check", reference}, {"inspect", reference, "stats"}} {
+			t.Run(name+" "+args[0], func(t *testing.T) {
+				code, wrote := onTerminal(t, append(args, "--cache-dir", t.TempDir())...)
+				assert.Equal(t, 2, code, wrote)
+				assert.Contains(t, strings.Join(screen(t, wrote), "\n"), `esc\x1b[31mred`)
+				visible(t, name, wrote)
+			})
+		}
 	}
 }
