@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +14,12 @@ import (
 // Fault is one way in which a registry, its token service or its storage fails to answer a request.
 type Fault struct {
 	Name string
+	// Says is what an error has of the fault as its cause.
+	Says *regexp.Regexp
 	// Passes says that a client which asks again gets over the fault, if it does not stay.
 	Passes bool
+	// renews says that a client which kept an address of the storage asks the registry for a new one.
+	renews bool
 	// Slow says that a client needs half a minute or more to tell.
 	Slow bool
 	// all says that the fault meets all requests that are under way: more than one of it at a time is beyond what a
@@ -40,6 +45,9 @@ func (f *Fault) Fits(s Step) bool {
 	return false
 }
 
+// PassesAt says whether a client gets over the fault at a step, if it does not stay.
+func (f *Fault) PassesAt(s Step) bool { return f.Passes || f.renews && s.Kept }
+
 type kind int
 
 const (
@@ -49,52 +57,73 @@ const (
 	withToken      // all but tokens
 )
 
+// otherBytes is what is said of bytes that are not what they should be.
+var otherBytes = says(`digest mismatch|corrupt|\binvalid (character|checksum|header|input|tar header)`)
+
 // Faults is the catalogue.
 var Faults = []Fault{
-	{Name: "refused", Passes: true, all: true, answer: func(p *FaultProxy, _ http.ResponseWriter, r *http.Request) { p.refuse(r) }},
-	{Name: "reset", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { reset(w) }},
-	{Name: "closed", Passes: true, answer: func(*FaultProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-	{Name: "garbage", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { garbage(w) }},
-	{Name: "reset in the body", Passes: true, of: body, answer: broken(func(w http.ResponseWriter, _ *http.Request) { reset(w) })},
-	{Name: "truncated", Passes: true, of: body, answer: broken(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })},
-	{Name: "stall", Passes: true, Slow: true, answer: func(_ *FaultProxy, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
-	{Name: "stall in the body", Passes: true, Slow: true, of: body, answer: broken(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
-	{Name: "drip", Passes: true, Slow: true, of: body, answer: drip},
-	{Name: "wrong bytes", of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body[len(a.body)/2] ^= 0x10 })},
-	{Name: "empty", of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body = nil })},
-	{Name: "a page of HTML", answer: recorded(func(a *answer, _ *http.Request) {
+	{Name: "refused", Says: says(`connection refused`), Passes: true, all: true, answer: func(p *FaultProxy, _ http.ResponseWriter, r *http.Request) { p.refuse(r) }},
+	{Name: "reset", Says: says(`connection reset by peer`), Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { reset(w) }},
+	{Name: "closed", Says: says(`\bEOF\b`), Passes: true, answer: func(*FaultProxy, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+	{Name: "garbage", Says: says(`malformed HTTP`), Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) { garbage(w) }},
+	{Name: "reset in the body", Says: says(`connection reset by peer`), Passes: true, of: body, answer: broken(func(w http.ResponseWriter, _ *http.Request) { reset(w) })},
+	{Name: "truncated", Says: says(`the answer broke off.*: unexpected EOF`), Passes: true, of: body, answer: broken(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })},
+	{Name: "stall", Says: says(`the connection stalled`), Passes: true, Slow: true, answer: func(_ *FaultProxy, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+	{Name: "stall in the body", Says: says(`the connection stalled`), Passes: true, Slow: true, of: body, answer: broken(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })},
+	{Name: "drip", Says: says(`the connection stalled`), Passes: true, Slow: true, of: body, answer: drip},
+	{Name: "wrong bytes", Says: otherBytes, of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body[len(a.body)/2] ^= 0x10 })},
+	{Name: "many wrong bytes", Says: otherBytes, of: body, answer: recorded(func(a *answer, _ *http.Request) {
+		for i := 0; i < len(a.body); i += 97 {
+			a.body[i] ^= 0x10
+		}
+	})},
+	{Name: "empty", Says: says(`digest mismatch|the answer broke off|unexpected end`), of: body, answer: recorded(func(a *answer, _ *http.Request) { a.body = nil })},
+	{Name: "a page of HTML", Says: says(`has \d+ bytes for a blob of|invalid character '<'|text/html|digest mismatch|status code 401`), answer: recorded(func(a *answer, _ *http.Request) {
 		a.status, a.body = http.StatusOK, []byte("<!DOCTYPE html><title>Log in to the hotel's network</title>")
 		a.header = http.Header{"Content-Type": {"text/html"}}
 	})},
-	{Name: "endless", of: body, answer: endless},
-	{Name: "fewer bytes", Passes: true, of: ranges, answer: recorded(fewer)},
-	{Name: "another range", of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(1, 0) })},
-	{Name: "another size", of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(0, 1) })},
-	{Name: "no ranges", Passes: true, of: ranges, answer: func(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
+	{Name: "endless", Says: says(`sends more than \d+ bytes|for a blob of`), of: body, answer: endless},
+	{Name: "fewer bytes", Says: says(`the answer broke off`), Passes: true, of: ranges, answer: recorded(fewer)},
+	{Name: "another range", Says: says(`the answer is for "bytes `), of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(1, 0) })},
+	{Name: "another size", Says: says(`the answer is for "bytes .*: size mismatch`), of: ranges, answer: recorded(func(a *answer, _ *http.Request) { a.moveRange(0, 1) })},
+	{Name: "no ranges", Says: says(`for a blob of`), Passes: true, of: ranges, answer: func(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
 		whole := r.Clone(r.Context())
 		whole.Header.Del("Range")
 		p.truth(w, whole)
 	}},
-	{Name: "401", answer: status(http.StatusUnauthorized)},
-	{Name: "token expired", Passes: true, all: true, of: withToken, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
-	{Name: "403", answer: status(http.StatusForbidden)},
-	{Name: "404", answer: status(http.StatusNotFound)},
-	{Name: "408", Passes: true, answer: status(http.StatusRequestTimeout)},
-	{Name: "416", answer: status(http.StatusRequestedRangeNotSatisfiable)},
-	{Name: "429", Passes: true, answer: status(http.StatusTooManyRequests)},
-	{Name: "429 for a second", Passes: true, answer: status(http.StatusTooManyRequests, "Retry-After", "1")},
-	{Name: "429 for a day", answer: status(http.StatusTooManyRequests, "Retry-After", "86400")},
-	{Name: "500", Passes: true, answer: status(http.StatusInternalServerError)},
-	{Name: "501", answer: status(http.StatusNotImplemented)},
-	{Name: "502", Passes: true, answer: status(http.StatusBadGateway)},
-	{Name: "503", Passes: true, answer: status(http.StatusServiceUnavailable)},
-	{Name: "504", Passes: true, answer: status(http.StatusGatewayTimeout)},
-	{Name: "redirect to itself", Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, r *http.Request) {
+	{Name: "401", Says: answered(http.StatusUnauthorized), renews: true, answer: status(http.StatusUnauthorized)},
+	{Name: "token expired", Says: answered(http.StatusUnauthorized), Passes: true, all: true, of: withToken, answer: func(p *FaultProxy, w http.ResponseWriter, _ *http.Request) { p.revoke(); p.challenge(w) }},
+	{Name: "403", Says: answered(http.StatusForbidden), renews: true, answer: status(http.StatusForbidden)},
+	{Name: "404", Says: answered(http.StatusNotFound), renews: true, answer: status(http.StatusNotFound)},
+	{Name: "408", Says: answered(http.StatusRequestTimeout), Passes: true, answer: status(http.StatusRequestTimeout)},
+	{Name: "416", Says: answered(http.StatusRequestedRangeNotSatisfiable), renews: true, answer: status(http.StatusRequestedRangeNotSatisfiable)},
+	{Name: "429", Says: answered(http.StatusTooManyRequests), Passes: true, answer: status(http.StatusTooManyRequests)},
+	{Name: "429 for a second", Says: answered(http.StatusTooManyRequests), Passes: true, answer: status(http.StatusTooManyRequests, "Retry-After", "1")},
+	{Name: "429 for a day", Says: says(`answered 429 Too Many Requests and asks to wait 24h`), renews: true, answer: status(http.StatusTooManyRequests, "Retry-After", "86400")},
+	{Name: "500", Says: answered(http.StatusInternalServerError), Passes: true, answer: status(http.StatusInternalServerError)},
+	{Name: "501", Says: answered(http.StatusNotImplemented), renews: true, answer: status(http.StatusNotImplemented)},
+	{Name: "502", Says: answered(http.StatusBadGateway), Passes: true, answer: status(http.StatusBadGateway)},
+	{Name: "503", Says: answered(http.StatusServiceUnavailable), Passes: true, answer: status(http.StatusServiceUnavailable)},
+	{Name: "504", Says: answered(http.StatusGatewayTimeout), Passes: true, answer: status(http.StatusGatewayTimeout)},
+	{Name: "redirect to itself", Says: says(`(more than|stopped after) \d+ redirects`), Passes: true, answer: func(_ *FaultProxy, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", r.URL.RequestURI())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	}},
-	{Name: "redirect to nobody", answer: status(http.StatusTemporaryRedirect, "Location", "http://127.0.0.1:1/")},
-	{Name: "redirect to metadata", answer: status(http.StatusTemporaryRedirect, "Location", "http://169.254.169.254/latest/meta-data/")},
+	{Name: "redirect to nobody", Says: says(`127\.0\.0\.1:1: connect: connection refused`), answer: status(http.StatusTemporaryRedirect, "Location", "http://127.0.0.1:1/")},
+	{Name: "redirect to metadata", Says: says(`169\.254\.169\.254.*(private|not followed)`), answer: status(http.StatusTemporaryRedirect, "Location", "http://169.254.169.254/latest/meta-data/")},
+}
+
+// says is short for the catalogue.
+func says(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
+
+// answered is how errors name an answer: by its status, or by the code in its body.
+func answered(status int) *regexp.Regexp {
+	return says(fmt.Sprintf("%d %s|%s: injected", status, http.StatusText(status), code(status)))
+}
+
+// code is how registries name a status.
+func code(status int) string {
+	return strings.ToUpper(strings.ReplaceAll(http.StatusText(status), " ", ""))
 }
 
 // FaultNamed returns a fault of the catalogue.
@@ -203,16 +232,15 @@ func endless(p *FaultProxy, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// status answers with a code, a header and a body as registries send them.
-func status(code int, header ...string) func(*FaultProxy, http.ResponseWriter, *http.Request) {
+// status answers with a status, a header and a body as registries send them.
+func status(status int, header ...string) func(*FaultProxy, http.ResponseWriter, *http.Request) {
 	return func(_ *FaultProxy, w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i < len(header); i += 2 {
 			w.Header().Set(header[i], header[i+1])
 		}
-		name := strings.ToUpper(strings.ReplaceAll(http.StatusText(code), " ", ""))
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(code)
-		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"injected"}]}`, name)
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"injected"}]}`, code(status))
 	}
 }
 

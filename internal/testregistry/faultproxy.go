@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,8 @@ type Step struct {
 	// Nth is how often that had been asked for before.
 	Nth   int
 	Range string // the Range header, empty where there was none
+	// Kept says that the storage had given some of the blob before, so that a client asks by an address that it kept.
+	Kept bool
 	// Status and Bytes are those of the answer.
 	Status int
 	Bytes  int64
@@ -94,6 +97,11 @@ func Random(seed uint64, steps []Step, faults []Fault, n int) *Schedule {
 		s.planned = append(s.planned, &plan{step: step, fault: fault, times: times})
 	}
 	return s
+}
+
+// Explains says whether an error names one of the faults that were met as its cause.
+func (s *Schedule) Explains(text string) bool {
+	return slices.ContainsFunc(s.planned, func(p *plan) bool { return p.begun && p.fault.Says.MatchString(text) })
 }
 
 // String lists the faults.
@@ -172,6 +180,9 @@ func (p *FaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	step.Nth = p.counts[step.Key]
 	p.counts[step.Key]++
+	step.Kept = where == "storage" && slices.ContainsFunc(p.steps, func(s *Step) bool {
+		return resource(s.Key) == resource(step.Key) && s.Status/100 == 2
+	})
 	p.steps = append(p.steps, step)
 	var fault *Fault
 	if p.schedule != nil {
