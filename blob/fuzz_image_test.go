@@ -94,30 +94,39 @@ func FuzzImage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		sources := make(map[string]Source)
-		for id, stored := range i.Blobs {
-			sources[id] = &strictSource{t, damaged(stored, data, 1)}
-		}
-		r := NewReader(sources)
-		for _, b := range tree.Blobs() {
-			if b.Features&rafs.BlobSeparate != 0 {
-				readsMeta(t, &strictSource{t, i.Layer}, b)
-			} else if source, ok := sources[b.ID]; ok {
-				readsMeta(t, source, b)
-			}
-			file := i.metas[b.ID]
-			if file == nil {
-				continue
-			}
-			m, err := ParseMeta(damaged(file, meta, 8), b)
-			requireReason(t, err)
-			if err == nil {
-				r.SetMeta(b.ID, m)
-			}
-		}
 		sound := len(recipe)+len(meta)+len(data) == 0
-		readsFiles(t, tree, r.Tree(t.Context(), tree.Blobs(), ""), sound)
+		// What one reader remembers, another does not.
+		read, missing := i.reads(t, tree, meta, data, sound)
+		readAgain, missingAgain := i.reads(t, tree, meta, data, sound)
+		require.Equal(t, [2]int{read, missing}, [2]int{readAgain, missingAgain}, "chunks read and not, twice")
 	})
+}
+
+// reads reads all files of a tree with a reader of its own, of tables of chunks and
+// data with changes.
+func (i *fuzzedImage) reads(t *testing.T, tree *rafs.Tree, meta, data []byte, sound bool) (read, missing int) {
+	sources := make(map[string]Source)
+	for id, stored := range i.Blobs {
+		sources[id] = &strictSource{t, damaged(stored, data, 1)}
+	}
+	r := NewReader(sources)
+	for _, b := range tree.Blobs() {
+		if b.Features&rafs.BlobSeparate != 0 {
+			readsMeta(t, &strictSource{t, i.Layer}, b)
+		} else if source, ok := sources[b.ID]; ok {
+			readsMeta(t, source, b)
+		}
+		file := i.metas[b.ID]
+		if file == nil {
+			continue
+		}
+		m, err := ParseMeta(damaged(file, meta, 8), b)
+		requireReason(t, err)
+		if err == nil {
+			r.SetMeta(b.ID, m)
+		}
+	}
+	return readsFiles(t, tree, r.Tree(t.Context(), tree.Blobs(), ""), sound)
 }
 
 // damaged returns a copy with changes: each a place, in units, and what is done.
@@ -159,10 +168,9 @@ func readsMeta(t *testing.T, source Source, b rafs.Blob) {
 }
 
 // readsFiles reads all files, at most 1 MiB of each: what is read is what the
-// digests name, and as long as it says.
-func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) {
+// digests name, and as long as it says. It counts chunks.
+func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) (read, missing int) {
 	blobs := tree.Blobs()
-	read, missing := 0, 0
 	_ = tree.Walk(func(path string, inode rafs.Inode) error {
 		if !inode.IsRegular() {
 			return nil
@@ -214,6 +222,7 @@ func readsFiles(t *testing.T, tree *rafs.Tree, data *TreeReader, sound bool) {
 	}
 	require.Zero(t, pinned(data.reader), "entries that nobody lets go of")
 	require.LessOrEqual(t, data.reader.idle.bytes, data.reader.kept)
+	return read, missing
 }
 
 // requireReason fails if an error has none of the classes that a scan tells apart.

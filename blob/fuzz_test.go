@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/stretchr/testify/require"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -34,6 +35,15 @@ func seeds(f *testing.F, pattern string) [][]byte {
 	return all
 }
 
+// allocated is what a function allocates, in bytes.
+func allocated(fn func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
 func FuzzReadTOC(f *testing.F) {
 	for _, seed := range seeds(f, "*.blob") {
 		f.Add(seed)
@@ -41,18 +51,24 @@ func FuzzReadTOC(f *testing.F) {
 	}
 	setBootstrapLimit(f)
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		source := FileSource(bytes.NewReader(blob))
+		source := &strictSource{t, blob}
 		toc, err := ReadTOC(t.Context(), source)
+		again, errAgain := ReadTOC(t.Context(), source)
+		require.Equal(t, err == nil, errAgain == nil, "read twice: %v and %v", err, errAgain)
 		if err != nil {
 			return
 		}
+		require.Equal(t, toc, again, "read twice")
 		if toc.Size < 0 || toc.Size > int64(len(blob)) {
 			t.Errorf("a table of %d bytes in a blob of %d", toc.Size, len(blob))
 		}
 		bootstrap, err := toc.Bootstrap(t.Context(), source)
+		bootstrapAgain, errAgain := again.Bootstrap(t.Context(), source)
+		require.Equal(t, err == nil, errAgain == nil, "read twice: %v and %v", err, errAgain)
 		if err != nil {
 			return
 		}
+		require.True(t, bytes.Equal(bootstrap, bootstrapAgain), "read twice")
 		for _, p := range toc.Parts {
 			if p.Name == PartBootstrap {
 				if int64(len(bootstrap)) != p.Size || p.Digest != [32]byte{} && sha256.Sum256(bootstrap) != p.Digest {
@@ -65,7 +81,7 @@ func FuzzReadTOC(f *testing.F) {
 }
 
 // FuzzParseMeta reads tables and locates every chunk by them, as merged
-// bootstraps and such that lie have it.
+// bootstraps and such that lie have it. Memory is in proportion to the file.
 func FuzzParseMeta(f *testing.F) {
 	for _, seed := range seeds(f, "*.meta") {
 		count := binary.LittleEndian.Uint32(seed[len(seed)-metaHeaderSize+12:])
@@ -85,7 +101,13 @@ func FuzzParseMeta(f *testing.F) {
 	f.Add([]byte{}, uint64(0), uint32(0), uint32(0))
 	f.Fuzz(func(t *testing.T, file []byte, size uint64, count, features uint32) {
 		b := rafs.Blob{ChunkCount: count, Features: rafs.BlobFeatures(features), Meta: rafs.BlobMeta{UncompressedSize: size}}
-		meta, err := ParseMeta(file, b)
+		var meta *Meta
+		var err error
+		if used := allocated(func() { meta, err = ParseMeta(file, b) }); used > 1<<20+16*uint64(len(file)) {
+			t.Errorf("%d bytes allocated for a table of %d", used, len(file))
+		}
+		again, errAgain := ParseMeta(bytes.Clone(file), b)
+		require.Equal(t, err == nil, errAgain == nil, "read twice: %v and %v", err, errAgain)
 		if err != nil {
 			return
 		}
@@ -95,8 +117,8 @@ func FuzzParseMeta(f *testing.F) {
 		if meta.Check(&rafs.Chunk{Index: count}) == nil {
 			t.Errorf("chunk %d of %d passes", count, count)
 		}
-		if !meta.Same(meta) {
-			t.Error("the table is another than itself")
+		if !meta.Same(again) {
+			t.Error("read twice, the table is another than itself")
 		}
 		for i := range meta.Len() {
 			entry := meta.Chunk(i)
@@ -135,16 +157,15 @@ func FuzzDecompress(f *testing.F) {
 	const most = 1 << 20
 	f.Fuzz(func(t *testing.T, compressor uint8, data []byte, size uint32) {
 		size %= most + 1
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		out, err := decompress(rafs.Compressor(compressor), data, int(size))
-		runtime.ReadMemStats(&after)
+		var out []byte
+		var err error
+		used := allocated(func() { out, err = decompress(rafs.Compressor(compressor), data, int(size)) })
 		if err == nil && len(out) != int(size) {
 			t.Errorf("%d bytes without an error, not %d", len(out), size)
 		}
 		requireReason(t, err)
 		// A decoder that a garbage collection took is made anew.
-		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20+2*uint64(size) {
+		if used > 16<<20+2*uint64(size) {
 			t.Errorf("%d bytes allocated for %d", used, size)
 		}
 		// A gzip member may go on behind the chunk; of the others there is no more.
@@ -189,21 +210,57 @@ func zstdFrame(f *testing.F, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-// FuzzZran inflates slices with any context.
+// FuzzZran inflates slices with any context, twice the same and with memory in
+// proportion to their size. Its seeds are those of a real image, and one by hand.
 func FuzzZran(f *testing.F) {
+	real := 0
+	for _, i := range fuzzedImages(f) {
+		tree, err := rafs.Open(bytes.NewReader(i.Bootstrap), int64(len(i.Bootstrap)))
+		require.NoError(f, err)
+		for _, b := range tree.Blobs() {
+			if b.Features&rafs.BlobZran == 0 {
+				continue
+			}
+			m, err := ParseMeta(i.metas[b.ID], b)
+			require.NoError(f, err)
+			for k := range m.Len() {
+				entry := m.Chunk(k)
+				u, err := m.slice(&entry)
+				require.NoError(f, err)
+				z := u.codec.(zranCodec)
+				stored := i.Blobs[b.ID][u.off:][:u.stored]
+				out, err := z.decode(stored, int(u.size))
+				require.NoError(f, err)
+				require.Len(f, out, int(u.size))
+				f.Add(stored, z.dictionary, z.before, z.bits, u.size)
+				real++
+			}
+		}
+	}
+	require.NotZero(f, real, "no image has slices of a gzip stream")
 	b := &bitWriter{}
 	b.write(7, 3)
 	b.literals("some text, ", false)
 	b.stored("stored", false)
 	b.back(2, true)
-	f.Add(b.bytes[1:], []byte("a dictionary"), b.bytes[0], uint8(5), uint16(20))
-	f.Add(b.bytes, []byte{}, uint8(0), uint8(0), uint16(1))
-	f.Fuzz(func(t *testing.T, data, dictionary []byte, before, bits uint8, size uint16) {
+	f.Add(b.bytes[1:], []byte("a dictionary"), b.bytes[0], uint8(5), uint32(20))
+	f.Add(b.bytes, []byte{}, uint8(0), uint8(0), uint32(1))
+	f.Fuzz(func(t *testing.T, data, dictionary []byte, before, bits uint8, size uint32) {
+		size %= 1 << 20
 		z := zranCodec{dictionary: dictionary[:min(len(dictionary), deflateWindow)], before: before, bits: bits % 8}
-		out, err := z.decode(data, int(size))
+		var out []byte
+		var err error
+		// A decoder that a garbage collection took is made anew.
+		if used := allocated(func() { out, err = z.decode(data, int(size)) }); used > 1<<20+2*uint64(size) {
+			t.Errorf("%d bytes allocated for %d", used, size)
+		}
 		if err == nil && len(out) != int(size) {
 			t.Errorf("%d bytes without an error, not %d", len(out), size)
 		}
+		requireReason(t, err)
+		again, errAgain := z.decode(data, int(size))
+		require.Equal(t, err == nil, errAgain == nil, "inflated twice: %v and %v", err, errAgain)
+		require.True(t, bytes.Equal(out, again), "inflated twice")
 	})
 }
 
@@ -212,11 +269,20 @@ func FuzzXTS(f *testing.F) {
 	f.Add(make([]byte, 48), make([]byte, 32))
 	f.Add(make([]byte, 18), make([]byte, 32))
 	f.Fuzz(func(t *testing.T, data, seed []byte) {
-		x, err := newXTS(sha256.Sum256(seed), [16]byte(sha256.New().Sum(nil)))
-		if err != nil {
-			t.Fatal(err)
+		fresh := func() *xts {
+			x, err := newXTS(sha256.Sum256(seed), [16]byte(sha256.New().Sum(nil)))
+			require.NoError(t, err)
+			return x
 		}
-		plain, err := x.decrypt(data)
+		x := fresh()
+		var plain []byte
+		var err error
+		if used := allocated(func() { plain, err = x.decrypt(data) }); used > 64<<10+2*uint64(len(data)) {
+			t.Errorf("%d bytes allocated for %d", used, len(data))
+		}
+		again, errAgain := fresh().decrypt(data)
+		require.Equal(t, err == nil, errAgain == nil, "decrypted twice: %v and %v", err, errAgain)
+		require.True(t, bytes.Equal(plain, again), "decrypted twice")
 		if len(plain) > len(data) {
 			t.Errorf("%d bytes decrypted from %d", len(plain), len(data))
 		}

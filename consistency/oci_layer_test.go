@@ -3,6 +3,7 @@ package consistency
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/mutate"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -49,9 +52,14 @@ func applied(t testing.TB, archives ...[]byte) (map[string]Node, error) {
 }
 
 func apply(t testing.TB, b *budget, archives ...[]byte) (*ociTree, error) {
+	return applyPlanned(t, everything(), b, archives...)
+}
+
+// applyPlanned hashes what a plan asks for.
+func applyPlanned(t testing.TB, p *plan, b *budget, archives ...[]byte) (*ociTree, error) {
 	tree := &ociTree{root: impliedDirectory()}
 	for _, archive := range archives {
-		l := newLayer(everything(), b)
+		l := newLayer(p, b)
 		if err := l.read(t.Context(), bytes.NewReader(archive)); err != nil {
 			return nil, err
 		}
@@ -169,31 +177,52 @@ func TestBudget(t *testing.T) {
 	assert.Less(t, memoryShare*needed, int64(6*nodeMetadata+3000))
 }
 
-// FuzzApply applies any bytes as a layer onto another and to itself. It ends,
-// and what it gives can be walked.
+// FuzzApply applies any bytes as a layer onto another and to itself. It ends, what it
+// gives can be walked, and is the same another time. With mend, sizes and checksums of
+// the archives are right, or hardly one that is altered would be read.
 func FuzzApply(f *testing.F) {
-	f.Add([]byte{}, []byte{})
-	f.Add(tarOf(f, directory("d"), file("d/a"), symlink("l", "d"), file("l/b"), link("h", "d/a")),
-		tarOf(f, file("d/.wh.a"), file(".wh..wh..opq"), link("h2", "h"), file("l/x")))
-	f.Add(tarOf(f, symlink("a", "../b/../c"), file("a/b"), file("a")), tarOf(f, directory("."), symlink("x", "/"), file("x/y")))
+	f.Add([]byte{}, []byte{}, false)
+	for _, archives := range [][2][]byte{
+		{tarOf(f, directory("d"), file("d/a"), symlink("l", "d"), file("l/b"), link("h", "d/a")),
+			tarOf(f, file("d/.wh.a"), file(".wh..wh..opq"), link("h2", "h"), file("l/x"))},
+		{tarOf(f, symlink("a", "../b/../c"), file("a/b"), file("a")), tarOf(f, directory("."), symlink("x", "/"), file("x/y"))},
+	} {
+		f.Add(archives[0], archives[1], false)
+		f.Add(archives[0], archives[1], true)
+	}
+	for _, spec := range []testimage.Spec{testimage.Odd(f), testimage.Links(f), testimage.Whiteouts(), testimage.WhiteoutInBase(f), testimage.Lossy(f), hardLinks(f)} {
+		image, err := testimage.BuildOCI(f, spec).Layers()
+		require.NoError(f, err)
+		var layers [][]byte
+		for _, l := range image {
+			r, err := l.Uncompressed()
+			require.NoError(f, err)
+			layer, err := io.ReadAll(r)
+			require.NoError(f, err)
+			if len(layer) <= maxFuzzedLayer {
+				layers = append(layers, layer)
+			}
+		}
+		require.NotEmpty(f, layers, spec.Name)
+		for i, layer := range layers {
+			f.Add(layer, layers[(i+1)%len(layers)], true)
+		}
+	}
 	sizes := make(map[int64]struct{})
 	for size := range int64(1 << 12) {
 		sizes[size] = struct{}{} // a sparse file of any size takes any time
 	}
-	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		p := &plan{uniform: &cut{size: 4096, digester: rafs.Blake3}, sizes: sizes}
-		tree := &ociTree{root: impliedDirectory()}
-		b := newBudget(16 << 20)
-		for _, archive := range [][]byte{lower, upper, lower} {
-			l := newLayer(p, b)
-			if err := l.read(t.Context(), bytes.NewReader(archive)); err != nil {
-				return
-			}
-			if err := tree.apply(l); err != nil {
-				return
-			}
+	f.Fuzz(func(t *testing.T, lower, upper []byte, mend bool) {
+		if mend {
+			lower, upper = mutate.MendTar(lower), mutate.MendTar(upper)
 		}
-		tree.number()
+		p := &plan{uniform: &cut{size: 4096, digester: rafs.Blake3}, sizes: sizes}
+		tree, err := applyPlanned(t, p, newBudget(16<<20), lower, upper, lower)
+		again, errAgain := applyPlanned(t, p, newBudget(16<<20), lower, upper, lower)
+		require.Equal(t, fmt.Sprint(err), fmt.Sprint(errAgain), "applied twice")
+		if err != nil {
+			return
+		}
 		seen := make(map[string]bool)
 		require.NoError(t, tree.Walk(func(n Node) error {
 			require.False(t, seen[n.Path], "%q twice", n.Path)
@@ -202,11 +231,14 @@ func FuzzApply(f *testing.F) {
 			require.NotZero(t, n.Links)
 			return nil
 		}))
-		differences, err := Compare(noContent{tree}, noContent{tree})
+		differences, err := Compare(noContent{tree}, noContent{again})
 		require.NoError(t, err)
 		require.Empty(t, differences)
 	})
 }
+
+// maxFuzzedLayer leaves out what is long for its data alone.
+const maxFuzzedLayer = 128 << 10
 
 // noContent leaves content out, which a tree that was read cannot give again.
 type noContent struct{ Filesystem }
