@@ -178,6 +178,17 @@ func (s *service) assemble(ctx context.Context, config tartifact.ScannerConfig, 
 	return tscan.NewService(backend{here, s.options.ScanOpts()}, art), cleanup, nil
 }
 
+// githubKeychain is go-containerregistry's, which looks at the name of the host alone:
+// another port is another registry.
+type githubKeychain struct{}
+
+func (githubKeychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if r.RegistryStr() != "ghcr.io" {
+		return authn.Anonymous, nil
+	}
+	return github.Keychain.Resolve(r)
+}
+
 // imageOptions translates Trivy's registry options.
 func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.Options, error) {
 	trivy := s.options.RegistryOpts()
@@ -191,7 +202,7 @@ func (s *service) imageOptions(ctx context.Context, target string) (nydusimage.O
 		Traffic:   &s.traffic,
 		Notice:    func(line string) { log.Info(oneLine(line)) },
 		Metadata:  nydusimage.NewMetadataCache(filepath.Join(s.options.CacheDir, "nydus")),
-		Keychain:  authn.NewMultiKeychain(authn.DefaultKeychain, github.Keychain),
+		Keychain:  authn.NewMultiKeychain(authn.DefaultKeychain, githubKeychain{}),
 	}
 	reference, err := name.ParseReference(target)
 	if nydusimage.IsPath(target) || err != nil {
