@@ -40,6 +40,20 @@ func assertNoSecret(t *testing.T, where, text string) {
 	}
 }
 
+// assertNoSecretBelow looks into what a command left in its folder, but for docker's
+// configuration.
+func assertNoSecretBelow(t *testing.T, dir string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || path == filepath.Join(dir, "config.json") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		assertNoSecret(t, path, string(data))
+		return err
+	}))
+}
+
 // dockerLogin gives a command a configuration of docker with a login.
 func (p *process) dockerLogin(t *testing.T, host string) {
 	t.Helper()
@@ -115,14 +129,7 @@ func TestNothingSecretShown(t *testing.T) {
 			assert.Contains(t, r.stderr, c.says)
 			assertNoSecret(t, "stdout", r.stdout)
 			assertNoSecret(t, "stderr", r.stderr)
-			require.NoError(t, filepath.WalkDir(p.Dir, func(path string, entry fs.DirEntry, err error) error {
-				if err != nil || entry.IsDir() || path == filepath.Join(p.Dir, "config.json") {
-					return err
-				}
-				data, err := os.ReadFile(path)
-				assertNoSecret(t, path, string(data))
-				return err
-			}))
+			assertNoSecretBelow(t, p.Dir)
 		})
 	}
 	t.Run("a wrong password", func(t *testing.T) {
