@@ -56,10 +56,10 @@ func (i *item) loaded() error {
 		}
 	case i.want.head:
 		i.later = min(i.file.inode.Size-int64(chunks[0].UncompressedSize), dataStep)
-		chunks = chunks[:1]
+		chunks = slices.Clone(chunks[:1])
 	default:
 		// The secret scanner looks at the first bytes and leaves binary files.
-		chunks = chunks[:1]
+		chunks = slices.Clone(chunks[:1])
 	}
 	i.chunks = chunks
 	return nil

@@ -92,6 +92,39 @@ func TestFetchesLittleMoreThanNeeded(t *testing.T) {
 	}
 }
 
+// TestWhatCannotChangeTheReport: what analyzers ask for is not read where it cannot change
+// the report, and read where it can. The reports are those of TestSameReportAsTrivyImage.
+func TestWhatCannotChangeTheReport(t *testing.T) {
+	registry := testregistry.Start(t)
+	seldom, debian := publish(t, registry, testimage.Seldom(t)), publish(t, registry, testimage.DebianApp(t))
+	scan := func(image string, flags ...string) (read, wanted float64, text string) {
+		evidence, file := filepath.Join(t.TempDir(), "evidence.json"), filepath.Join(t.TempDir(), "report.json")
+		r := run(t, "trivy-nydus", slices.Concat(offline, []string{"--cache-dir", cacheDir(t), "--evidence", evidence, "--list-all-pkgs",
+			"--format", "json", "--output", file}, flags, []string{image + ":v6"})...)
+		require.Zero(t, r.code, r.stderr)
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		e := decode(t, evidence)["scan"].(map[string]any)
+		return e["filesRead"].(float64), e["filesWanted"].(float64), string(data)
+	}
+	// Of four packages' 16 files their METADATA, and two licenses.
+	read, wanted, text := scan(seldom, "--scanners", "vuln", "--pkg-types", "library", "--detection-priority", "comprehensive")
+	assert.Equal(t, 2, strings.Count(text, `"MIT"`), text)
+	assert.EqualValues(t, 10, wanted-read)
+	// A layer without an Ansible project is read for one in vain.
+	read, wanted, text = scan(seldom, "--scanners", "misconfig", "--misconfig-scanners", "ansible")
+	assert.Contains(t, text, "public-read", "what a file without an extension says")
+	assert.Less(t, read, wanted-15)
+	read, wanted, _ = scan(seldom, "--scanners", "misconfig", "--misconfig-scanners", "ansible", "--file-patterns", "ansible:nothing")
+	assert.Equal(t, wanted, read, "who names files for an analyzer has all read")
+	// Programs of the operating system's packages.
+	read, wanted, _ = scan(debian, "--scanners", "vuln")
+	assert.Less(t, read, wanted*3/4)
+	all, wanted, _ := scan(debian, "--scanners", "vuln", "--detection-priority", "comprehensive")
+	assert.Less(t, read, all)
+	assert.Less(t, all, wanted, "Python's")
+}
+
 // TestOpeningCostsNothing scans for a thing that no file of the image can hold:
 // metadata is read, no data.
 func TestOpeningCostsNothing(t *testing.T) {

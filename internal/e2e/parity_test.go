@@ -34,6 +34,7 @@ var parityImages = []struct {
 	{testimage.NonRoot, []string{"Packages", "Secrets", "Misconfigurations"}},
 	{testimage.Upper, []string{"Packages", "Vulnerabilities", "Secrets"}},
 	{testimage.Links, []string{"Packages", "Vulnerabilities", "Secrets"}},
+	{testimage.Seldom, []string{"Packages", "Misconfigurations"}},
 }
 
 // TestSameReportAsTrivyImage scans an image and a child of it with Trivy, and

@@ -86,3 +86,42 @@ spec:
       securityContext:
         privileged: true
 `
+
+// Seldom is a small Debian image with files that analyzers ask for and seldom open. An Ansible project lies in an upper layer:
+// of its group variables, which have no extension, one is a fault. Of four Python packages one names its
+// license file, one a file that nobody would expect, one a file that is not there, one none.
+func Seldom(t testing.TB) Spec {
+	t.Helper()
+	const license = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation " +
+		"files (the \"Software\"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, " +
+		"merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished " +
+		"to do so, subject to the following conditions:\n\nThe above copyright notice and this permission notice shall be included in all " +
+		"copies or substantial portions of the Software.\n\nTHE SOFTWARE IS PROVIDED \"AS IS\", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR " +
+		"IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN " +
+		"NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF " +
+		"CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.\n"
+	var python Layer
+	for _, p := range []struct{ name, field string }{
+		{"named", "License-File: LICENSE\n"}, {"folded", "License-File:\n  docs/RECORD\n"}, {"gone", "License-File: COPYING\n"}, {"silent", ""},
+	} {
+		folder := "usr/lib/python3/dist-packages/" + p.name + "-1.0.dist-info/"
+		python = append(python,
+			Text(folder+"METADATA", "Metadata-Version: 2.1\nName: "+p.name+"\nVersion: 1.0\n"+p.field+"\nRECORD LICENSE\n"),
+			Text(folder+"LICENSE", "MIT License\n\n"+license), Text(folder+"RECORD", "MIT License\n\n"+license), Text(folder+"WHEEL", "Wheel-Version: 1.0\n"))
+	}
+	return Spec{
+		Name: "seldom",
+		Layers: []Layer{
+			smallDebian(t),
+			Join(python, Layer{Text("srv/doc/README", "no extension\n"), Text("srv/doc/settings.ini", "a = b\n"), Text("srv/doc/list.yml", "- a\n")}).WithParents(),
+			Layer{
+				Text("srv/site/site.yml", "- name: buckets\n  hosts: localhost\n  tasks:\n    - name: bucket\n      amazon.aws.s3_bucket:\n"+
+					"        name: bucket\n        state: present\n        acl: \"{{ acl }}\"\n"),
+				Text("srv/site/inventory", "[web]\nhost1\n"),
+				Text("srv/site/group_vars/all", "acl: public-read\n"),
+			}.WithParents(),
+		},
+		Config:       v1.Config{Env: []string{"PATH=/usr/bin:/bin"}, Cmd: []string{"sh"}},
+		EmptyHistory: []v1.History{EmptyHistory(`CMD ["sh"]`)},
+	}
+}
