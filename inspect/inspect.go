@@ -132,7 +132,7 @@ func OpenBootstrap(name string, limits nydusimage.Limits) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	tree.Allow(limits.Names)
+	tree.Allow(limits.Names, limits.Metadata)
 	return &Session{tree: tree, directory: root}, nil
 }
 

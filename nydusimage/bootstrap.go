@@ -87,7 +87,7 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 	}
 	b.layer, b.allowed = data, i.Limits().Metadata
 	if b.Tree, err = rafs.OpenBytes(b.File); err == nil {
-		b.Tree.Allow(i.Limits().Names)
+		b.Tree.Allow(i.Limits().Names, i.Limits().Metadata)
 	}
 	return b, err
 }

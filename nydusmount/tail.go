@@ -84,7 +84,7 @@ func readTail(ctx context.Context, image *nydusimage.Image, layer *nydusimage.La
 	if err := contradiction(b, layer); err != nil {
 		return nil, err
 	}
-	r := tailReader{layer: layer, names: image.Limits().Names, digests: digests, budget: budget}
+	r := tailReader{layer: layer, limits: image.Limits(), digests: digests, budget: budget}
 	size := layer.Source.Size()
 	start := dataEnd(b, size)
 	if size-start > longTail {
@@ -216,8 +216,8 @@ func tailName(image *nydusimage.Image, layer *nydusimage.Layer, start int64) str
 // A tailReader reads the tail of one layer.
 type tailReader struct {
 	layer   *nydusimage.Layer
-	names   int64 // how many the layer's tree may have
-	digests bool  // whether those of the chunks are wanted anyway
+	limits  nydusimage.Limits
+	digests bool // whether those of the chunks are wanted anyway
 	budget  *rafs.Budget
 	taken   uint64 // of the budget, for what was parsed last
 }
@@ -309,7 +309,7 @@ func (r *tailReader) tree(ctx context.Context, toc *blob.TOC, source blob.Source
 	if err != nil {
 		return nil, fmt.Errorf("the layer's bootstrap: %w", err)
 	}
-	tree.Allow(r.names)
+	tree.Allow(r.limits.Names, r.limits.Metadata)
 	return tree, nil
 }
 

@@ -41,7 +41,7 @@ func TestSpoiledTailIsReadAnew(t *testing.T) {
 	spoiled := bytes.Clone(sound)
 	spoiled[want.TOC.Part(blob.PartBootstrap).Offset-want.Start] ^= 1
 	require.NoError(t, kept.Put(kindTail, name, spoiled))
-	_, err = (&tailReader{layer: layer, names: image.Limits().Names}).read(t.Context(), want.Start, spoiled, entries[layer.BlobID()])
+	_, err = (&tailReader{layer: layer, limits: image.Limits()}).read(t.Context(), want.Start, spoiled, entries[layer.BlobID()])
 	require.Error(t, err, "it shows")
 	assert.Equal(t, want.Sum, read().Sum)
 	assert.Equal(t, sound, kept.Get(kindTail, name))

@@ -246,3 +246,56 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	}
 }
+
+// TestListsAreBounded: a list that many names share in the bootstrap counts for each of
+// them, and so do the attributes.
+func TestListsAreBounded(t *testing.T) {
+	const names, chunks, inodesAt, entriesAt = 3, 32, 2 * craftedBlock, 3 * craftedBlock
+	b := craftV6([]string{"a", "b", "c"})
+	for n := range names {
+		le.PutUint64(b[entriesAt+12*(2+n):], names*64/32) // all are the last inode, behind which there is room
+	}
+	le.PutUint64(b[inodesAt+names*64+8:], chunks<<20)
+	le.PutUint32(b[inodesAt+names*64+16:], 0x28) // chunks of 1 MiB, indexed
+	walk := func(b []byte, lists int64) (seen int, err error) {
+		tree, err := openBytes(b)
+		require.NoError(t, err)
+		tree.Allow(rafs.DefaultNames, lists)
+		return seen, tree.Walk(func(path string, i rafs.Inode) error { seen++; return nil })
+	}
+	const size = 80 * chunks
+	_, err := walk(b, names*size)
+	require.NoError(t, err)
+	var limit *rafs.LimitError
+	seen, err := walk(b, names*size-1)
+	require.ErrorAs(t, err, &limit)
+	assert.Equal(t, rafs.BoundMetadata, limit.Bound)
+	assert.Equal(t, names, seen, "the root and all names but the last")
+
+	real := load(t, "tree-v6/bootstrap")
+	_, err = walk(real, rafs.DefaultMetadata)
+	require.NoError(t, err)
+	_, err = walk(real, 100)
+	require.ErrorAs(t, err, &limit)
+	for _, name := range []string{"tree-v5/bootstrap", "tree-v6/bootstrap"} {
+		tree, err := openBytes(load(t, name))
+		require.NoError(t, err)
+		var files, attributes []rafs.Inode
+		require.NoError(t, tree.Walk(func(_ string, i rafs.Inode) error {
+			if list, _ := i.Chunks(); len(list) > 0 {
+				files = append(files, i)
+			}
+			if all, _ := i.Xattrs(); len(all) > 0 {
+				attributes = append(attributes, i)
+			}
+			return nil
+		}))
+		require.NotEmpty(t, files, name)
+		require.NotEmpty(t, attributes, name)
+		tree.Allow(rafs.DefaultNames, 79)
+		_, err = files[0].Chunks()
+		assert.ErrorAs(t, err, &limit, name)
+		_, err = attributes[0].Xattrs()
+		assert.ErrorAs(t, err, &limit, name)
+	}
+}

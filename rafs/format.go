@@ -40,6 +40,9 @@ type format interface {
 	// xattrs calls yield for each extended attribute, with its full name.
 	// Both slices are parts of the bootstrap.
 	xattrs(node uint64, yield func(name string, value []byte) error) error
+	// countChunks returns how many chunks the list of a regular file has, no more than
+	// the bootstrap has room for.
+	countChunks(node uint64) (uint64, error)
 	// chunks returns the chunks of a regular file in the order of their file
 	// offsets: without overlap, inside the file, and without gaps but for
 	// holes that the format declares.

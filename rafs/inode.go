@@ -107,12 +107,16 @@ func checkTarget(target []byte) error {
 // are the caller's.
 func (i Inode) Xattrs() (map[string][]byte, error) {
 	var xattrs map[string][]byte
+	left := i.tree.lists
 	err := i.tree.format.xattrs(i.node, func(name string, value []byte) error {
 		if xattrs == nil {
 			xattrs = make(map[string][]byte)
 		}
 		if _, ok := xattrs[name]; ok {
 			return corruptf("%q is there twice", name)
+		}
+		if left -= xattrSize(name, value); left < 0 {
+			return &LimitError{Bound: BoundMetadata, What: "they", Allowed: i.tree.lists}
 		}
 		xattrs[name] = append([]byte{}, value...)
 		return nil
@@ -130,11 +134,48 @@ func (i Inode) Chunks() ([]Chunk, error) {
 	if !i.IsRegular() || i.Size == 0 {
 		return nil, nil
 	}
+	if size := i.chunkListSize(); size > i.tree.lists {
+		return nil, &LimitError{Bound: BoundMetadata, What: fmt.Sprintf("the chunk list of inode %d", i.Number), Allowed: i.tree.lists}
+	}
 	chunks, err := i.tree.format.chunks(i.node)
 	if err != nil {
 		return nil, fmt.Errorf("read chunk list of inode %d: %w", i.Number, err)
 	}
 	return chunks, nil
+}
+
+// listSize is what the lists that belong to a name may take in memory, in bytes; of what
+// is more than the bound some number above it. A name of many takes them once more, though
+// the bootstrap has them once, and in few bytes: a chunk in 8, an attribute in 6. What is
+// wrong with a list, who reads it is told.
+func (i Inode) listSize(bound int64) int64 {
+	size := i.chunkListSize()
+	_ = i.tree.format.xattrs(i.node, func(name string, value []byte) error {
+		if size += xattrSize(name, value); size > bound {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return size
+}
+
+// chunkListSize is what the list of chunks takes. It counts as much for a chunk as v5
+// stores.
+func (i Inode) chunkListSize() int64 {
+	if !i.IsRegular() || i.Size == 0 {
+		return 0
+	}
+	count, err := i.tree.format.countChunks(i.node)
+	if err != nil {
+		return 0
+	}
+	return int64(count) * chunkRecordSize
+}
+
+// xattrSize is what an extended attribute takes, as an entry of a map.
+func xattrSize(name string, value []byte) int64 {
+	const entry = 80
+	return int64(entry + len(name) + len(value))
 }
 
 // FileInfo returns i as io/fs has it. Its Sys is the [Inode].

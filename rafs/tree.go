@@ -13,6 +13,7 @@ type Tree struct {
 	format format
 	size   uint64 // of the bootstrap, in bytes
 	names  int64  // how many it may have
+	lists  int64  // how many bytes the lists that belong to the names may take
 	root   Inode
 }
 
@@ -76,7 +77,7 @@ func openBytes(m metadata) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{format: f, size: uint64(len(m)), names: DefaultNames}
+	t := &Tree{format: f, size: uint64(len(m)), names: DefaultNames, lists: DefaultMetadata}
 	if t.root, err = t.inode(f.root()); err != nil {
 		return nil, fmt.Errorf("read root inode: %w", err)
 	}
@@ -98,9 +99,11 @@ func readFull(r io.ReaderAt, b []byte) error {
 	return err
 }
 
-// Allow sets how many names the tree may have, in place of [DefaultNames]. It must
-// be called before anything else is done with the tree.
-func (t *Tree) Allow(names int64) { t.names = names }
+// Allow sets how many names the tree may have, in place of [DefaultNames], and how
+// many bytes the lists of chunks and extended attributes of all its names may take, in
+// place of [DefaultMetadata]. It must be called before anything else is done with the
+// tree.
+func (t *Tree) Allow(names, lists int64) { t.names, t.lists = names, lists }
 
 // Size is that of the bootstrap, in bytes.
 func (t *Tree) Size() int64 { return int64(t.size) }

@@ -58,6 +58,15 @@ func (f *v5) xattrs(node uint64, yield func(name string, value []byte) error) er
 	return nil
 }
 
+func (f *v5) countChunks(node uint64) (uint64, error) {
+	n, err := f.find(node)
+	if err != nil {
+		return 0, err
+	}
+	records, err := f.chunkRecords(n)
+	return uint64(len(records)) / chunkRecordSize, err
+}
+
 func (f *v5) chunks(node uint64) ([]Chunk, error) {
 	n, err := f.find(node)
 	if err != nil {

@@ -102,11 +102,17 @@ func sameChunk(a, b []byte) bool {
 	return bytes.Equal(a[:64], b[:64]) && bytes.Equal(a[72:], b[72:])
 }
 
-func (f *v6) chunks(node uint64) ([]Chunk, error) {
+func (f *v6) countChunks(node uint64) (uint64, error) {
 	n, err := f.find(node)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
+	list, err := f.chunkAddresses(n)
+	return uint64(len(list)) / v6ChunkAddressSize, err
+}
+
+// chunkAddresses returns the stored list of a regular file's chunks.
+func (f *v6) chunkAddresses(n v6Inode) ([]byte, error) {
 	if n.layout() != v6LayoutChunked {
 		return nil, unsupportedf("a file with data layout %d", n.layout())
 	}
@@ -117,11 +123,19 @@ func (f *v6) chunks(node uint64) ([]Chunk, error) {
 	if count > uint64(len(f.metadata))/v6ChunkAddressSize {
 		return nil, corruptf("%d chunks do not fit into a bootstrap of %d bytes", count, len(f.metadata))
 	}
-	list, err := f.metadata.at("chunk list", align8(n.tailAt()), count*v6ChunkAddressSize)
+	return f.metadata.at("chunk list", align8(n.tailAt()), count*v6ChunkAddressSize)
+}
+
+func (f *v6) chunks(node uint64) ([]Chunk, error) {
+	n, err := f.find(node)
 	if err != nil {
 		return nil, err
 	}
-	chunks := make([]Chunk, count)
+	list, err := f.chunkAddresses(n)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make([]Chunk, len(list)/v6ChunkAddressSize)
 	for k := range chunks {
 		offset := uint64(k) * uint64(f.super.ChunkSize)
 		size := min(n.size()-offset, uint64(f.super.ChunkSize))

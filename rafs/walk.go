@@ -18,8 +18,8 @@ import (
 // together claim more bytes than the bootstrap has, are [ErrCorrupt]. So is what
 // runtimes would read in different ways (see agree.go), which is known at the end of
 // a walk for chunks of v5. A path of more than 8192
-// bytes is [ErrUnsupported], and more names than the tree may have, or longer ones,
-// are a [*LimitError].
+// bytes is [ErrUnsupported], and more names than the tree may have, longer ones, or
+// larger lists of theirs are a [*LimitError].
 func (t *Tree) Walk(fn func(path string, i Inode) error) error {
 	return t.WalkContext(context.Background(), fn)
 }
@@ -33,6 +33,7 @@ func (t *Tree) WalkContext(ctx context.Context, fn func(path string, i Inode) er
 		unspent: t.size,
 		names:   t.names,
 		paths:   t.names * namePath,
+		lists:   t.lists,
 	}
 	err := t.format.agree()
 	if err == nil {
@@ -66,6 +67,7 @@ type walker struct {
 	unspent uint64 // bytes of the bootstrap that no inode has claimed yet
 	names   int64  // how many more there may be
 	paths   int64  // how many bytes they may have
+	lists   int64  // how many bytes their lists may take
 }
 
 // A level is a directory whose children are being walked.
@@ -126,6 +128,9 @@ func (w *walker) visit(path string, i Inode, fn func(path string, i Inode) error
 	}
 	if err := w.claim(i); err != nil {
 		return fmt.Errorf("walk %q: %w", path, err)
+	}
+	if w.lists -= i.listSize(w.lists); w.lists < 0 {
+		return &LimitError{Bound: BoundMetadata, What: "the lists of chunks and extended attributes of the tree's names", Allowed: w.tree.lists}
 	}
 	if err := fn(path, i); err != nil {
 		return err
