@@ -1,8 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
-	"fmt"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -14,9 +12,9 @@ import (
 // not scan for secrets. diffIDs are those of the layers data layers, nil where
 // the config does not list them one to one.
 func sourceConfig(raw []byte, layers int) (_ *v1.ConfigFile, diffIDs []v1.Hash, err error) {
-	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	config, err := parse(raw, v1.ParseConfigFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, nil, err
 	}
 	if n := len(config.History) - 1; n >= 0 {
 		last := config.History[n]

@@ -1,7 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,9 +56,9 @@ func openLayout(ctx context.Context, target string, traffic *Traffic) (*layout, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the OCI layout %s: %w: %w", path, ErrInvalid, err)
 	}
-	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
+	index, err := parse(raw, v1.ParseIndexManifest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the OCI layout %s: %s: %w: %w", path, layoutIndex, ErrInvalid, err)
+		return nil, nil, fmt.Errorf("open the OCI layout %s: %s: %w", path, layoutIndex, err)
 	}
 	d, err := selectEntry(index.Manifests, selector)
 	if err != nil {

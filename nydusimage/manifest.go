@@ -1,7 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -31,7 +30,7 @@ func mediaType(declared types.MediaType, raw []byte) types.MediaType {
 		Manifests []json.RawMessage `json:"manifests"`
 		Layers    []json.RawMessage `json:"layers"`
 	}
-	if err := json.Unmarshal(raw, &document); err != nil {
+	if countValues(raw) > maxValues || json.Unmarshal(raw, &document) != nil {
 		return declared
 	}
 	switch {
@@ -50,9 +49,9 @@ func parseManifest(doc *document) (*v1.Manifest, error) {
 	if !doc.MediaType.IsImage() {
 		return nil, fmt.Errorf("%s has media type %q, which is no image manifest: %w", doc.Digest, doc.MediaType, ErrInvalid)
 	}
-	manifest, err := v1.ParseManifest(bytes.NewReader(doc.raw))
+	manifest, err := parse(doc.raw, v1.ParseManifest)
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w: %w", doc.Digest, ErrInvalid, err)
+		return nil, fmt.Errorf("manifest %s: %w", doc.Digest, err)
 	}
 	return manifest, nil
 }

@@ -1,7 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,8 +73,8 @@ func (i *OCI) read(ctx context.Context, doc *document, target string) error {
 	if i.RawConfig, err = readBlob(ctx, i.store, manifest.Config, maxConfig); err != nil {
 		return fmt.Errorf("read the config: %w", err)
 	}
-	if i.Config, err = v1.ParseConfigFile(bytes.NewReader(i.RawConfig)); err != nil {
-		return fmt.Errorf("config %s: %w: %w", manifest.Config.Digest, ErrInvalid, err)
+	if i.Config, err = parse(i.RawConfig, v1.ParseConfigFile); err != nil {
+		return fmt.Errorf("config %s: %w", manifest.Config.Digest, err)
 	}
 	created := CreatedBy(i.Config.History, len(manifest.Layers))
 	for n, d := range manifest.Layers {

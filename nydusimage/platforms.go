@@ -1,7 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -119,9 +118,9 @@ func singlePlatform(ctx context.Context, where store, doc *document) ([]Platform
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
-	config, err := v1.ParseConfigFile(bytes.NewReader(raw))
+	config, err := parse(raw, v1.ParseConfigFile)
 	if err != nil {
-		return nil, fmt.Errorf("config %s: %w: %w", manifest.Config.Digest, ErrInvalid, err)
+		return nil, fmt.Errorf("config %s: %w", manifest.Config.Digest, err)
 	}
 	image := PlatformImages{Platform: ConfigPlatform(config)}
 	if notNydus(manifest) == "" {

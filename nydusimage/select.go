@@ -1,7 +1,6 @@
 package nydusimage
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -77,9 +76,9 @@ func selectManifest(ctx context.Context, where store, doc *document, target stri
 func walkIndexes(ctx context.Context, where store, doc *document, enter func(*v1.Descriptor) bool, visit func(*v1.IndexManifest) (done bool, err error)) error {
 	queue := []*document{doc}
 	for read := 0; read < len(queue); read++ {
-		index, err := v1.ParseIndexManifest(bytes.NewReader(queue[read].raw))
+		index, err := parse(queue[read].raw, v1.ParseIndexManifest)
 		if err != nil {
-			return fmt.Errorf("index %s: %w: %w", queue[read].Digest, ErrInvalid, err)
+			return fmt.Errorf("index %s: %w", queue[read].Digest, err)
 		}
 		if done, err := visit(index); done || err != nil {
 			return err
