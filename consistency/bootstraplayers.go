@@ -1,10 +1,7 @@
 package consistency
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
@@ -85,8 +82,6 @@ func (c *bootstrapCheck) compareAttributes(path string, inode rafs.Inode, overla
 	if err != nil {
 		return err
 	}
-	if !maps.EqualFunc(want, got, bytes.Equal) {
-		c.differ(path, layerName(n)+": xattrs", fmt.Sprintf("%q", want), fmt.Sprintf("%q", got))
-	}
+	compareXattrs(want, got, func(field, want, got string) { c.differ(path, layerName(n)+": "+field, want, got) })
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -101,25 +102,26 @@ func (c *comparison) compareFields(p pair) {
 	number("uid", uint64(w.UID), uint64(g.UID))
 	number("gid", uint64(w.GID), uint64(g.GID))
 	c.field(p, "mtime", w.NoMTime || w.MTime.Equal(g.MTime), w.MTime.UTC().String(), g.MTime.UTC().String())
-	c.compareXattrs(p)
+	compareXattrs(w.Xattrs, g.Xattrs, func(field, want, got string) { c.field(p, field, false, want, got) })
 }
 
 func device(rdev uint64) string { return fmt.Sprintf("%d:%d", rdev>>32, uint32(rdev)) }
 
-func (c *comparison) compareXattrs(p pair) {
-	value := func(xattrs map[string][]byte, name string) string {
-		if v, ok := xattrs[name]; ok {
-			return fmt.Sprintf("%q", v)
-		}
-		return "none"
+// compareXattrs calls differ for each extended attribute that is not the same, in the order
+// of their names.
+func compareXattrs(want, got map[string][]byte, differ func(field, want, got string)) {
+	if maps.EqualFunc(want, got, bytes.Equal) {
+		return
 	}
-	for name, want := range p.want.Xattrs {
-		got, ok := p.got.Xattrs[name]
-		c.field(p, xattrField(name), ok && bytes.Equal(want, got), value(p.want.Xattrs, name), value(p.got.Xattrs, name))
+	all := maps.Clone(want)
+	if all == nil {
+		all = got
+	} else {
+		maps.Copy(all, got)
 	}
-	for name := range p.got.Xattrs {
-		if _, ok := p.want.Xattrs[name]; !ok {
-			c.field(p, xattrField(name), false, "none", value(p.got.Xattrs, name))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if w, g := xattrText(want, name), xattrText(got, name); w != g {
+			differ(xattrField(name), w, g)
 		}
 	}
 }

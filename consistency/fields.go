@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,9 +35,26 @@ func (n *Node) Fields() []Field {
 		add("links", fmt.Sprint(n.Links))
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
-		add(xattrField(name), fmt.Sprintf("%q", n.Xattrs[name]))
+		add(xattrField(name), xattrText(n.Xattrs, name))
 	}
 	return fields
+}
+
+// maxXattrText is how many bytes of an extended attribute's value are shown. Labels and
+// capabilities have fewer; a crafted image can have 64 KiB under each of its names.
+const maxXattrText = 256
+
+// xattrText is the value of an extended attribute, or "none". A long one is cut, and told
+// from others by its digest.
+func xattrText(xattrs map[string][]byte, name string) string {
+	value, ok := xattrs[name]
+	switch {
+	case !ok:
+		return "none"
+	case len(value) > maxXattrText:
+		return fmt.Sprintf("%q… (%d bytes, sha256:%x)", value[:maxXattrText], len(value), sha256.Sum256(value))
+	}
+	return fmt.Sprintf("%q", value)
 }
 
 // xattrField is the name of an extended attribute as a field. A name is any bytes: those

@@ -63,3 +63,18 @@ func TestXattrFieldsAreApart(t *testing.T) {
 	}
 	assert.ElementsMatch(t, []string{`xattr user.\xff`, `xattr user.\xfe`, "xattr user.é"}, names)
 }
+
+// TestLongXattrs: long values that differ are told apart, and take little of a report.
+func TestLongXattrs(t *testing.T) {
+	long := func(end string) map[string][]byte {
+		return map[string][]byte{"user.x": []byte(strings.Repeat("v", 64<<10) + end), "user.same": []byte("s")}
+	}
+	var found []Difference
+	compareXattrs(long("a"), long("b"), func(field, want, got string) { found = append(found, Difference{Field: field, Want: want, Got: got}) })
+	require.Len(t, found, 1)
+	assert.Equal(t, "xattr user.x", found[0].Field)
+	assert.NotEqual(t, found[0].Want, found[0].Got)
+	assert.Less(t, len(found[0].Want), 2*maxXattrText)
+	compareXattrs(nil, long(""), func(field, want, got string) { assert.Equal(t, "none", want); found = append(found, Difference{}) })
+	assert.Len(t, found, 3)
+}
