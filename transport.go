@@ -60,7 +60,7 @@ func (s *service) newTransport(registry string, options ...xhttp.TransportOption
 		return nil, err
 	}
 	if s.options.TraceHTTP {
-		carrier = xhttp.NewTraceTransport(carrier, xhttp.WithWriter(traceWriter{s.stderr}))
+		carrier = newTracer(carrier, s.stderr)
 	}
 	return xhttp.NewUserAgent(carrier, fmt.Sprintf("trivy-nydus/%s trivy/%s", version, app.Version())), nil
 }

@@ -46,7 +46,7 @@ func TestTokensAreNotShown(t *testing.T) {
 		level                 []string
 	}{
 		{"refresh token", refresh, "", 0, []string{"--debug", "--trace-http"}},
-		{"another refresh token", "other-" + refresh, "", 2, []string{"--debug"}}, // a trace has the body that quotes it
+		{"another refresh token", "other-" + refresh, "", 2, []string{"--debug", "--trace-http"}},
 		{"registry token", "", access, 0, []string{"--debug", "--trace-http"}},
 		{"another registry token", "", "other-" + access, 2, []string{"--debug", "--trace-http"}},
 	} {
