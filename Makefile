@@ -158,10 +158,10 @@ fuzz-coverage: ## what the seeds and all that make fuzz found so far reach of ra
 ifdef QUICK
 BENCH_OUT ?= $(CURDIR)/bin/bench
 BENCH_FLAGS := -images debian -links loopback -scanners vuln -states cold -runs 1
-BENCH_PACKAGES := ./rafs ./blob
+BENCH_PACKAGES := ./rafs ./blob ./artifact
 else
 BENCH_OUT ?= $(CURDIR)/docs
-BENCH_PACKAGES := ./rafs ./blob ./consistency ./inspect
+BENCH_PACKAGES := ./rafs ./blob ./artifact ./consistency ./inspect
 endif
 
 .PHONY: bench

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// parallelTails is how many layers' tails are read at once.
-	parallelTails = 8
+	// parallelTails is how many layers' tails are read at once: as many as chunks.
+	parallelTails = 16
 	// keptUnits is how many decompressed bytes stay in memory where files share
 	// what they are stored in: what one needs of a unit, others need soon.
 	keptUnits = 24 << 20

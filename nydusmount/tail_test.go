@@ -3,13 +3,17 @@ package nydusmount
 import (
 	"bytes"
 	"cmp"
+	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testregistry"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
@@ -45,4 +49,34 @@ func TestSpoiledTailIsReadAnew(t *testing.T) {
 	require.Error(t, err, "it shows")
 	assert.Equal(t, want.Sum, read().Sum)
 	assert.Equal(t, sound, kept.Get(kindTail, name))
+}
+
+// TestTailsAtOnce: the tails of many layers are asked for side by side.
+func TestTailsAtOnce(t *testing.T) {
+	registry := testregistry.Start(t)
+	proxy := testregistry.CountingProxy(t, registry.Host())
+	reference := proxy.Host() + "/test/many:v6"
+	testimage.Push(t, reference, testimage.Convert(t, testimage.BuildOCI(t, testimage.ManyLayers(parallelTails+4)), testimage.ConvertOptions{}))
+	image, err := nydusimage.Open(t.Context(), reference, nydusimage.Options{})
+	require.NoError(t, err)
+	defer image.Close()
+	_, err = image.Bootstrap(t.Context())
+	require.NoError(t, err)
+	var asked atomic.Int64
+	all := make(chan struct{})
+	proxy.Intercept(func(http.ResponseWriter, *http.Request) bool {
+		if asked.Add(1) == parallelTails {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-time.After(10 * time.Second):
+			t.Error("it is asked for one after the other")
+		}
+		return false
+	})
+	mount, err := Native(t.Context(), image)
+	require.NoError(t, err)
+	assert.EqualValues(t, parallelTails+4, asked.Load())
+	require.NoError(t, mount.Close())
 }
