@@ -83,6 +83,11 @@ func TestFetchesLittleMoreThanNeeded(t *testing.T) {
 				assert.LessOrEqual(t, floor, bytes)
 				assert.LessOrEqual(t, bytes, 1.1*floor)
 				assert.LessOrEqual(t, float64(proxy.Requests()), 3*bytes/1e6+5*float64(len(spec.Layers)), "requests for %.0f bytes", bytes)
+				clients := make(map[string]bool)
+				for _, r := range proxy.Log() {
+					clients[r.Client] = true
+				}
+				assert.LessOrEqual(t, len(clients), min(16, proxy.Requests()*3/4), "connections for %d requests", proxy.Requests())
 				assert.Positive(t, traffic["waitingSeconds"])
 				scan := decode(t, evidence)["scan"].(map[string]any)
 				assert.Positive(t, scan["decodingSeconds"])

@@ -13,6 +13,7 @@ import (
 
 // Request is one request that a Proxy answered.
 type Request struct {
+	Client string // the address, one for each connection
 	Method string
 	Path   string
 	Range  string // the Range header, empty where there was none
@@ -138,7 +139,7 @@ func (p *Proxy) Reset() {
 // ServeHTTP implements http.Handler. A request is in the log before it is answered and its bytes are counted before they
 // are sent, so that a client which has its answer finds all of it in the account.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	entry := &Request{Method: r.Method, Path: r.URL.Path, Range: r.Header.Get("Range")}
+	entry := &Request{Client: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Range: r.Header.Get("Range")}
 	p.mu.Lock()
 	p.log = append(p.log, entry)
 	intercept, shape := p.intercept, p.shape
