@@ -27,8 +27,8 @@ type Evidence struct {
 	// Chunks and ChunkBytes were decompressed and verified.
 	Chunks     int64 `json:"chunksVerified"`
 	ChunkBytes int64 `json:"chunkBytesVerified"`
-	// ChunksAgain is how many of the chunks were needed a second time after they
-	// had been given up for want of memory.
+	// ChunksAgain is how many of the chunks, or of the batches and slices in which they
+	// lie, were decoded once more after they had been given up for want of memory.
 	ChunksAgain int64 `json:"chunksDecodedAgain"`
 	// DecodingSeconds went into decompressing and verifying, added up over the
 	// goroutines that did it. AnalyzingSeconds is the time in which analyzers had

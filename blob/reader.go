@@ -351,8 +351,12 @@ func (r *Reader) decode(e *entry, stored []byte, spanSize int) ([]byte, error) {
 		data = bytes.Clone(data)
 	}
 	r.stats.decoding.Add(int64(time.Since(start)))
-	if err != nil || e.shared {
-		return data, err
+	switch {
+	case err != nil:
+		return nil, err
+	case e.shared:
+		r.noteDecoded(e)
+		return data, nil
 	}
 	return r.verified(e, data)
 }
@@ -367,6 +371,12 @@ func (r *Reader) verified(e *entry, data []byte) ([]byte, error) {
 	}
 	r.stats.chunks.Add(1)
 	r.stats.bytes.Add(int64(e.size))
+	r.noteDecoded(e)
+	return data, nil
+}
+
+// noteDecoded counts what is decoded once more.
+func (r *Reader) noteDecoded(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.seen[e.key]
@@ -375,7 +385,6 @@ func (r *Reader) verified(e *entry, data []byte) ([]byte, error) {
 	}
 	t.decoded = true
 	r.seen[e.key] = t
-	return data, nil
 }
 
 // failed says whether the entry's chunk could not be had.

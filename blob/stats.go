@@ -10,7 +10,7 @@ import (
 type Stats struct {
 	Read         int64         // stored bytes of the chunks that were read, each byte once
 	Chunks       int64         // chunks decompressed and verified
-	ChunksAgain  int64         // of these, those that had been before
+	ChunksAgain  int64         // of these, and of what several lie in, how many had been before
 	Bytes        int64         // their decompressed size
 	DecodingTime time.Duration // decompressing and hashing, over all goroutines
 }
