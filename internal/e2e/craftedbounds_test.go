@@ -55,6 +55,16 @@ func TestCraftedOverlap(t *testing.T) {
 	assert.NoFileExists(t, output)
 	r := bounded(t, "inspect", "--cache-dir", t.TempDir(), dir, "stats")
 	assert.Zero(t, r.code, r.stderr)
+	for _, command := range [][]string{{"cat", "/srv/app/.env"}, {"export", "/", "-o", "-"}} {
+		r := bounded(t, append([]string{"inspect", "--cache-dir", t.TempDir(), dir}, command...)...)
+		assert.Equal(t, 2, r.code, command)
+		assert.Contains(t, r.stderr, "raise --max-output-size")
+	}
+	// A check decodes what lies at one place once, and compares no content of files whose sizes differ.
+	oci := t.TempDir()
+	testimage.WriteLayout(t, oci, map[string]any{"oci": testimage.BuildOCI(t, testimage.Spec{Name: "overlap", Layers: []testimage.Layer{{testimage.Text("srv/app/.env", "x")}}})})
+	r = bounded(t, "check", "--cache-dir", t.TempDir(), "--data", "full", oci+":oci", dir)
+	assert.Equal(t, 1, r.code, r.stdout)
 
 	small, stored := repeated("srv/app/.env", 1) // 16 MiB
 	dir = craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{small}, Raw: stored})
