@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -53,6 +54,9 @@ type mountedFile struct {
 
 func (f *mountedFile) opened() (*os.File, error) {
 	f.once.Do(func() {
+		if f.err = f.withoutHoles(); f.err != nil {
+			return
+		}
 		// A FIFO where a file should be must not block.
 		f.file, f.err = f.mount.root.OpenFile(f.name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if f.err == nil {
@@ -61,6 +65,26 @@ func (f *mountedFile) opened() (*os.File, error) {
 		f.err = f.mount.daemon.cause(f.err)
 	})
 	return f.file, f.err
+}
+
+// withoutHoles refuses a file of which the chunks do not cover all, as RAFS v5 may say:
+// nydusd 2.2 shows what lies behind a hole in the hole's place (rafsv5_alloc_bio_vecs).
+func (f *mountedFile) withoutHoles() error {
+	chunks, err := f.inode.Chunks()
+	if err != nil {
+		return err
+	}
+	var end int64
+	for k := range chunks {
+		if chunks[k].FileOffset != end {
+			break
+		}
+		end += int64(chunks[k].UncompressedSize)
+	}
+	if end != f.inode.Size {
+		return fmt.Errorf("read %s through nydusd: it has a hole at byte %d, and nydusd shows other bytes there than zeros: %w", f.name, end, rafs.ErrUnsupported)
+	}
+	return nil
 }
 
 // check compares what nydusd shows with what the bootstrap says.
@@ -81,6 +105,12 @@ func (f *mountedFile) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := file.Read(p)
+	if err == io.EOF {
+		var at int64
+		if at, err = file.Seek(0, io.SeekCurrent); err == nil {
+			err = f.ended(at)
+		}
+	}
 	return n, f.mount.daemon.cause(err)
 }
 
@@ -93,7 +123,19 @@ func (f *mountedFile) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := file.ReadAt(p, off)
+	if err == io.EOF {
+		err = f.ended(off + int64(n))
+	}
 	return n, f.mount.daemon.cause(err)
+}
+
+// ended is the error of a read that came to nydusd's end of the file. The kernel may
+// take a short answer for that, as if the rest were not there.
+func (f *mountedFile) ended(at int64) error {
+	if at >= f.inode.Size {
+		return io.EOF
+	}
+	return fmt.Errorf("read %s: nydusd shows %d bytes of %d: %w", f.name, at, f.inode.Size, io.ErrUnexpectedEOF)
 }
 
 func (f *mountedFile) Seek(offset int64, whence int) (int64, error) {

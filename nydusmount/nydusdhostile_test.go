@@ -162,3 +162,56 @@ func TestNydusdReadsNoOtherFile(t *testing.T) {
 		})
 	}
 }
+
+// TestNydusdShowsNoHoles: of RAFS v5 nydusd knows no zeros. What lies behind a hole it
+// shows in the hole's place, so that a file with one is not read through it.
+func TestNydusdShowsNoHoles(t *testing.T) {
+	temp(t)
+	const chunk, name = 4096, "with-a-hole"
+	content := make([]byte, 0, 3*chunk)
+	for _, letter := range []byte("ABC") {
+		content = append(content, bytes.Repeat([]byte{letter}, chunk)...)
+	}
+	spec := testimage.Spec{Name: "holes", Layers: []testimage.Layer{{testimage.Reg(name, content)}}}
+	n := testimage.Convert(t, testimage.BuildOCI(t, spec), testimage.ConvertOptions{FSVersion: "5", ChunkSize: chunk})
+	for gap, unsupported := range map[int]bool{0: false, 1: true, 2: true, 3: true} { // the chunk behind the hole
+		t.Run(fmt.Sprint("before chunk ", gap), func(t *testing.T) {
+			image, _ := edited(t, n, func(b []byte) {
+				if unsupported {
+					editHole(t, b, name, gap, chunk)
+				}
+			}, nydusimage.Options{})
+			mount, err := nydusmount.Nydusd(t.Context(), image, nydusmount.Options{Program: testimage.Tools(t).Nydusd})
+			require.NoError(t, err)
+			defer mount.Close()
+			inode, err := mount.Merged.Lookup(name)
+			require.NoError(t, err)
+			file := mount.Merged.Open(name, inode)
+			defer file.Close()
+			got, err := io.ReadAll(file)
+			if unsupported {
+				assert.ErrorIs(t, err, rafs.ErrUnsupported)
+				assert.ErrorContains(t, err, name)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, content, got)
+		})
+	}
+}
+
+// editHole makes room for a hole of a chunk's size before a chunk of a file of RAFS v5.
+func editHole(t *testing.T, b []byte, name string, before, size int) {
+	t.Helper()
+	le := binary.LittleEndian
+	at := bytes.Index(b, []byte(name)) - 128
+	require.Positive(t, at)
+	inode := b[at:]
+	le.PutUint64(inode[80:], le.Uint64(inode[80:])|0x8) // it has holes
+	le.PutUint64(inode[64:], le.Uint64(inode[64:])+uint64(size))
+	chunks := inode[128+(len(name)+7)/8*8:]
+	for k := before; k < int(le.Uint32(inode[96:])); k++ {
+		offset := chunks[80*k+64:]
+		le.PutUint64(offset, le.Uint64(offset)+uint64(size))
+	}
+}
