@@ -114,13 +114,14 @@ func (c *checker) compare(ctx context.Context, p checkPlatform, pair *checkedPai
 		return nil, err
 	}
 	if c.ours.mount == mountNydusd {
-		daemon, err := nydusmount.StartDaemon(ctx, images.Target, c.ours.nydusd.mount(c.target.options))
-		if err != nil {
+		var daemon *nydusmount.Daemon
+		if daemon, err = nydusmount.StartDaemon(ctx, images.Target, c.ours.nydusd.mount(c.target.options)); err != nil {
 			return nil, err
 		}
+		daemon.EndWith(ctx)
 		defer func() {
 			pair.Target.Requests, pair.Target.FetchedBytes = daemon.Traffic(ctx)
-			err = errors.Join(err, daemon.Close())
+			err = errors.Join(daemon.Cause(err), daemon.Close())
 		}()
 		images.Mounted = consistency.Dir(daemon.MountPoint)
 	}

@@ -45,9 +45,10 @@ func withTimeout(ctx context.Context, what string, timeout time.Duration) (conte
 }
 
 // inTime is the error of what has failed with ctx, nil if nothing has. If the time was
-// up, it says that, whatever else there was, and what was waited for.
+// up, it says that, whatever else there was, and what was waited for; but what did not
+// end, and what is left, it keeps.
 func inTime(ctx context.Context, err error) error {
-	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, errStuck) {
+	if err == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, errStuck) || errors.Is(err, nydusmount.ErrLeft) {
 		return err
 	}
 	var waiting *blob.WaitError

@@ -51,16 +51,25 @@ type service struct {
 // close frees what the scan has taken.
 func (s *service) close() {
 	s.meter.stop()
-	if s.mount != nil {
-		if err := s.mount.Close(); err != nil {
-			log.Warn("Failed to unmount the image", log.Err(err))
-		}
-	}
 	if s.image != nil {
 		if err := s.image.Close(); err != nil {
 			log.Debug("Failed to close the image", log.Err(err))
 		}
 	}
+}
+
+// unmount ends the mount, if there is one, when all has been read. Its error says what is
+// left behind.
+func (s *service) unmount() error {
+	if s.mount == nil {
+		return nil
+	}
+	err := s.mount.Close()
+	if err != nil && !errors.Is(err, nydusmount.ErrLeft) {
+		log.Warn("Failed to unmount the image", log.Err(err))
+		return nil
+	}
+	return err
 }
 
 // initialize implements [tartifact.InitializeScanService].

@@ -83,6 +83,15 @@ func (s *session) scan(ctx context.Context, options flag.Options, target string)
 		// with that.
 		return types.Report{}, &service{session: s, options: options}, inTime(ctx, err)
 	}
+	// Before the report: what is left behind is told by exit code 2, which says that there
+	// is none.
+	if left := s.current.unmount(); left != nil {
+		var inner ourError
+		if errors.As(err, &inner) {
+			err = inner.error
+		}
+		err = errors.Join(err, left)
+	}
 	if err != nil {
 		return types.Report{}, s.current, inTime(ctx, err)
 	}

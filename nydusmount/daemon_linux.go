@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"cmp"
 	"context"
 	"encoding/gob"
 	"errors"
@@ -35,7 +36,7 @@ type Daemon struct {
 
 	mu     sync.Mutex
 	err    error // why nydusd has ended, if not by Close
-	last   error // what the watcher said when it was closed
+	last   error // what the watcher said after that
 	closed bool
 	before []func() error // what Close does first
 }
@@ -88,8 +89,9 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 		first <- err
 		if err == nil {
 			var last event
-			d.end(next(decoder, &last))
+			err = next(decoder, &last)
 		}
+		d.end(err)
 	}()
 	select {
 	case err = <-first:
@@ -105,23 +107,28 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 
 // next reads an event; a failure is an error.
 func next(events *gob.Decoder, e *event) error {
-	switch err := events.Decode(e); {
-	case err != nil:
+	if err := events.Decode(e); err != nil {
 		return fmt.Errorf("%w: its watcher ended", ErrNydusd)
-	case e.Limit != nil:
-		return e.Limit
-	case e.OfMountPoint:
-		return &watcherError{e.Failed, ErrMountPoint}
-	case e.Failed != "":
-		return &watcherError{e.Failed, ErrNydusd}
 	}
-	return nil
+	if e.Failed == "" {
+		return nil
+	}
+	failed := &watcherError{text: e.Failed, kind: ErrNydusd, left: e.Left, folder: e.Folder}
+	switch {
+	case e.Limit != nil:
+		failed.kind = e.Limit
+	case e.OfMountPoint:
+		failed.kind = ErrMountPoint
+	}
+	return failed
 }
 
 // A watcherError is an error of another process.
 type watcherError struct {
 	text string
 	kind error
+	// left says why the watcher could not remove its run folder; "" if it could.
+	left, folder string
 }
 
 func (e *watcherError) Error() string { return e.text }
@@ -151,6 +158,16 @@ func (d *Daemon) Err() error {
 // requests, and compressed bytes.
 func (d *Daemon) Traffic(ctx context.Context) (requests, bytes int64) { return traffic(ctx, d.folder) }
 
+// Cause is the error of all that was done with the mount, err, with the reason where
+// nydusd is that; and the reason alone where there was no error, for where the mount was
+// taken away, folders are empty.
+func (d *Daemon) Cause(err error) error {
+	if err == nil {
+		return d.Err()
+	}
+	return d.cause(err)
+}
+
 // cause adds to the error of a read, which the kernel gives, that nydusd has
 // ended, or what it last said. A read fails a moment before the end is known.
 func (d *Daemon) cause(err error) error {
@@ -172,9 +189,9 @@ func (d *Daemon) cause(err error) error {
 	return err
 }
 
-// endWith closes the daemon when ctx ends: reads that hang can be ended in no
+// EndWith closes the daemon when ctx ends: reads that hang can be ended in no
 // other way.
-func (d *Daemon) endWith(ctx context.Context) {
+func (d *Daemon) EndWith(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = d.Close() })
 	d.onClose(func() error { stop(); return nil })
 }
@@ -212,12 +229,27 @@ func (d *Daemon) close() error {
 	}
 	if !d.watcher.ProcessState.Success() {
 		cleanLeftovers(os.TempDir())
-		if _, err := os.Lstat(d.folder); d.folder != "" && err == nil {
-			<-d.done
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			errs = append(errs, fmt.Errorf("%w %s: %w", ErrLeft, d.folder, d.last))
-		}
+		errs = append(errs, d.unsaid())
 	}
 	return errors.Join(errs...)
+}
+
+// unsaid is what the user does not know yet of a watcher that has failed: what is left
+// behind, or why nydusd had ended before it was closed.
+func (d *Daemon) unsaid() error {
+	<-d.done
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	folder, why := d.folder, cmp.Or(d.last, d.err)
+	var told *watcherError
+	if errors.As(why, &told) && told.left != "" {
+		folder, why = told.folder, errors.New(told.left)
+	}
+	if _, err := os.Lstat(folder); folder != "" && err == nil {
+		return fmt.Errorf("%w %s: %w", ErrLeft, folder, why)
+	}
+	if d.folder != "" && d.watcher.ProcessState.Exited() {
+		return d.last
+	}
+	return nil
 }

@@ -62,7 +62,7 @@ func Nydusd(ctx context.Context, image *nydusimage.Image, o Options) (*Mount, er
 	if err != nil {
 		return nil, err
 	}
-	d.endWith(ctx)
+	d.EndWith(ctx)
 	files, err := openMounted(d, bootstrap.Tree)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())

@@ -37,8 +37,12 @@ func (d *Daemon) Close() error { return nil }
 // Traffic is none.
 func (d *Daemon) Traffic(context.Context) (requests, bytes int64) { return 0, 0 }
 
+// Cause is the error itself.
+func (d *Daemon) Cause(err error) error { return err }
+
 func (d *Daemon) cause(err error) error { return err }
 
 func (d *Daemon) onClose(func() error) {}
 
-func (d *Daemon) endWith(context.Context) {}
+// EndWith does nothing.
+func (d *Daemon) EndWith(context.Context) {}

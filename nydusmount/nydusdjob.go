@@ -22,7 +22,7 @@ type job struct {
 }
 
 // An event is what the watcher tells, in this order: ready or failed, and after
-// ready, if nydusd ends on its own, failed.
+// ready, if nydusd ends on its own or something is left, failed.
 type event struct {
 	Folder     string // the run folder
 	MountPoint string
@@ -31,6 +31,8 @@ type event struct {
 	OfMountPoint bool
 	// Limit, if not nil, is the bound that the failure is about.
 	Limit *rafs.LimitError
+	// Left says why the run folder could not be removed.
+	Left string
 }
 
 // The files of a run folder. nydusd's working directory is the folder: a path

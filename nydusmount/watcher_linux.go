@@ -63,13 +63,31 @@ func Watcher(args []string) (code int, is bool) {
 	}()
 	tell := gob.NewEncoder(os.NewFile(eventsDescriptor, "events"))
 	if err := watch(ctx, &j, func(e event) { _ = tell.Encode(e) }); err != nil {
-		last := event{Failed: redact(err.Error(), j.Secrets), OfMountPoint: errors.Is(err, ErrMountPoint)}
-		_ = errors.As(err, &last.Limit)
-		_ = tell.Encode(last)
+		_ = tell.Encode(lastEvent(err, j.Secrets))
 		return 2, true
 	}
 	return 0, true
 }
+
+// lastEvent tells how watch has failed.
+func lastEvent(err error, secrets []string) event {
+	last := event{Failed: redact(err.Error(), secrets), OfMountPoint: errors.Is(err, ErrMountPoint)}
+	_ = errors.As(err, &last.Limit)
+	var left *leftError
+	if errors.As(err, &left) {
+		last.Folder, last.Left = left.folder, redact(left.why.Error(), secrets)
+	}
+	return last
+}
+
+// A leftError says that a run folder could not be removed.
+type leftError struct {
+	folder string
+	why    error
+}
+
+func (e *leftError) Error() string { return fmt.Sprintf("remove %s: %v", e.folder, e.why) }
+func (e *leftError) Unwrap() error { return e.why }
 
 // watch runs nydusd until ctx ends or nydusd does, which is an error. Whatever
 // happens, nothing is left of it.
@@ -86,7 +104,11 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, run.remove()) }()
+	defer func() {
+		if why := run.remove(); why != nil {
+			err = errors.Join(err, &leftError{run.path, why})
+		}
+	}()
 	point := j.MountPoint
 	if point == "" {
 		point = run.file(mountDir)
