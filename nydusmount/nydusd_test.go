@@ -361,6 +361,7 @@ func TestNydusdStartFails(t *testing.T) {
 		{"it dies", fake(t, "cat config.json; exit 7"), []string{"exit status 7", `"bucket_name":"b"`, `"access_key_secret":"***"`}},
 		{"it never serves", fake(t, "exec sleep 60"), []string{"does not serve after 1s"}},
 		{"it stops", fake(t, "kill -STOP $$"), []string{"does not serve after 1s"}},
+		{"it leaves children", fake(t, "sleep 60 & exit 7"), []string{"exit status 7"}},
 		{"its children go with it", fake(t, "sleep 60 & sleep 60"), []string{"does not serve after 1s"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

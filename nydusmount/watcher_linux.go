@@ -44,6 +44,8 @@ func Watcher(args []string) (code int, is bool) {
 	runtime.LockOSThread()
 	// Only the watcher's end is to be the end of the events, not that of what it starts.
 	unix.CloseOnExec(eventsDescriptor)
+	// What a script around nydusd has started is waited for, too.
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	// Nobody may be left to read events.
 	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
@@ -262,11 +264,25 @@ func startNydusd(run *runFolder, j *job, point string) (*nydusd, error) {
 		return nil, fmt.Errorf("start %w: %w", ErrNydusd, err)
 	}
 	n := &nydusd{cmd: cmd, run: run, secrets: j.Secrets, before: before, exited: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait()
-		close(n.exited)
-	}()
+	go n.wait()
 	return n, nil
+}
+
+// wait returns when nydusd has ended, and with it all of its group, of which the watcher
+// is the parent then.
+func (n *nydusd) wait() {
+	defer close(n.exited)
+	group := n.cmd.Process.Pid
+	// Until it is waited for, its number and that of its group are nobody else's.
+	for unix.Waitid(unix.P_PID, group, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	_ = unix.Kill(-group, unix.SIGKILL)
+	_ = n.cmd.Wait()
+	for {
+		if _, err := unix.Wait4(-group, nil, 0, nil); err != nil && err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // openFilesLimit is nydusd's own default where the hard limit allows that:
@@ -356,12 +372,8 @@ const howToMount = "mounting needs CAP_SYS_ADMIN: be root, or run this in a user
 // fails. device is "" where nydusd did not come to serve.
 func (n *nydusd) end(point, device string) error {
 	first := n.unmount(point, device)
-	select {
-	case <-n.exited: // its number may be another's by now
-	default:
-		_ = unix.Kill(-n.cmd.Process.Pid, unix.SIGKILL)
-		<-n.exited
-	}
+	_ = n.cmd.Process.Kill() // its group follows
+	<-n.exited
 	// It may have mounted just before, or the first try found it busy.
 	if again := n.unmount(point, device); again != nil {
 		return errors.Join(first, again)
