@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"cmp"
 	"context"
 	"encoding/gob"
 	"errors"
@@ -102,6 +103,22 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 		return fmt.Errorf("the folder for temporary files: %w", err)
 	}
 	cleanLeftovers(base)
+	if j.MountPoint != "" {
+		// Held until the end: two that mount at one folder would hide each other.
+		release, err := claim(j.MountPoint)
+		if err != nil {
+			return err
+		}
+		defer release()
+		// Another may have mounted since the plugin looked, and ours would hide it; or a
+		// folder above may be another by now.
+		switch now, err := CheckMountPoint(j.MountPoint); {
+		case err != nil:
+			return err
+		case now != j.MountPoint:
+			return fmt.Errorf("%w %s: it leads to %s by now", ErrMountPoint, j.MountPoint, now)
+		}
+	}
 	run, err := newRunFolder(base)
 	if err != nil {
 		return err
@@ -111,21 +128,7 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 			err = errors.Join(err, &leftError{run.path, why})
 		}
 	}()
-	point := j.MountPoint
-	if point == "" {
-		point = run.file(mountDir)
-	} else {
-		// Held until the end: two that mount at one folder would hide each other.
-		release, err := claim(point)
-		if err != nil {
-			return err
-		}
-		defer release()
-		// Another may have mounted since the plugin looked, and ours would hide it.
-		if _, err := CheckMountPoint(point); err != nil {
-			return err
-		}
-	}
+	point := cmp.Or(j.MountPoint, run.file(mountDir))
 	if err := run.prepare(j); err != nil {
 		return fmt.Errorf("fill the run folder: %w", err)
 	}
