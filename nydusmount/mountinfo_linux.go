@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ import (
 
 // A mountEntry is a line of /proc/self/mountinfo.
 type mountEntry struct {
-	device string // major:minor, which no two mounted filesystems share
+	id     string // of this mount, which a filesystem can have many of
+	device string // major:minor, which no two filesystems share at a time
 	point  string
 	kind   string // the filesystem's type
 }
@@ -40,7 +42,7 @@ func parseMountTable(text string) []mountEntry {
 		if !ok || len(fields) < 5 || len(kind) < 1 {
 			continue
 		}
-		table = append(table, mountEntry{device: fields[2], point: unescapeMount(fields[4]), kind: kind[0]})
+		table = append(table, mountEntry{id: fields[0], device: fields[2], point: unescapeMount(fields[4]), kind: kind[0]})
 	}
 	return table
 }
@@ -77,29 +79,84 @@ func topMount(path string) (*mountEntry, error) {
 	return nil, nil
 }
 
+// mountsOf finds the mounts of a FUSE filesystem, wherever they are by now: a folder above
+// may have another name.
+func mountsOf(device string) ([]mountEntry, error) {
+	table, err := mountTable()
+	return slices.DeleteFunc(table, func(m mountEntry) bool { return m.device != device || !m.isFUSE() }), err
+}
+
+// errCovered is the error of a mount that no path leads to.
+var errCovered = errors.New("something else is mounted over it")
+
+// open opens a mount's root, and nothing else that its path may lead to. That asks
+// nothing of its server.
+func (m *mountEntry) open() (*os.File, error) {
+	fd, err := unix.Open(m.point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	root := os.NewFile(uintptr(fd), m.point)
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err == nil && !slices.Contains(strings.Split(string(info), "\n"), "mnt_id:\t"+m.id) {
+		err = errCovered
+	}
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return root, nil
+}
+
+// unmountAll takes all mounts away that list finds, the last first. Processes that use
+// them keep them until they let go. One may go with another.
+func unmountAll(list func() ([]mountEntry, error)) error {
+	mounts, err := list()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range slices.Backward(mounts) {
+		errs = append(errs, mounts[i].unmount())
+	}
+	if err := errors.Join(errs...); err != nil {
+		left, again := list()
+		if again != nil || len(left) > 0 {
+			return errors.Join(err, again)
+		}
+	}
+	return nil
+}
+
 // helperTimeout is how long fusermount may take.
 const helperTimeout = 5 * time.Second
 
-// unmount takes the FUSE mount off a path if its device is the given one, or
-// any if that is "". Processes that use it keep it until they let go.
-func unmount(path, device string) error {
-	top, err := topMount(path)
-	if err != nil || top == nil || !top.isFUSE() || device != "" && top.device != device {
-		return err
+func (m *mountEntry) unmount() error {
+	root, err := m.open()
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", m.point, err)
 	}
-	err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if !errors.Is(err, unix.EPERM) {
-		return err
+	defer root.Close()
+	err = unix.Unmount(fmt.Sprintf("/proc/self/fd/%d", root.Fd()), unix.MNT_DETACH)
+	if err == nil {
+		return nil
 	}
-	// Without the right to unmount, the helper that has mounted can.
+	if errors.Is(err, unix.EPERM) && unmountByHelper(m.point) {
+		return nil
+	}
+	return fmt.Errorf("unmount %s: %w", m.point, err)
+}
+
+// unmountByHelper has the program unmount that has mounted, for who has no right to.
+func unmountByHelper(point string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), helperTimeout)
 	defer cancel()
 	for _, helper := range []string{"fusermount3", "fusermount"} {
-		cmd := exec.CommandContext(ctx, helper, "-u", "-z", "--", path)
+		cmd := exec.CommandContext(ctx, helper, "-u", "-z", "--", point)
 		cmd.Env = cleanEnvironment()
 		if cmd.Run() == nil {
-			return nil
+			return true
 		}
 	}
-	return fmt.Errorf("unmount %s: %w", path, err)
+	return false
 }

@@ -13,9 +13,9 @@ func TestParseMountTable(t *testing.T) {
 a broken line
 `)
 	assert.Equal(t, []mountEntry{
-		{"254:0", "/", "ext4"},
-		{"0:39", "/tmp/a b\\c\t", "fuse"},
-		{"0:40", "/other", "fuse.sshfs"},
+		{"22", "254:0", "/", "ext4"},
+		{"42", "0:39", "/tmp/a b\\c\t", "fuse"},
+		{"43", "0:40", "/other", "fuse.sshfs"},
 	}, table)
 	assert.False(t, table[0].isFUSE())
 	assert.True(t, table[1].isFUSE())

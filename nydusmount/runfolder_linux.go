@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,50 +109,49 @@ func readRecord(folder string) *mountRecord {
 	return record
 }
 
-// mounted says whether what nydusd, which is dead, had mounted is there still. If it
-// died before its device was known, it is told by having no server.
-func (m *mountRecord) mounted() (bool, error) {
-	top, err := topMount(m.Point)
-	switch {
-	case err != nil:
-		return false, err
-	case top == nil || !top.isFUSE():
-		return false, nil
-	case m.Device != "":
-		return top.device == m.Device, nil
+// mounts finds what nydusd, which is dead, had mounted and is there still. The number of
+// its device may be that of another's filesystem by now, and before that was known another
+// may have mounted at its point: they have a server.
+func (m *mountRecord) mounts() ([]mountEntry, error) {
+	found, err := mountsOf(m.Device)
+	if m.Device == "" {
+		var top *mountEntry
+		if top, err = topMount(m.Point); top != nil && top.isFUSE() {
+			found = []mountEntry{*top}
+		}
 	}
-	return serverless(m.Point), nil
+	return slices.DeleteFunc(found, func(e mountEntry) bool { return !e.serverless() }), err
 }
 
 // serverless says whether the server of a FUSE mount has gone. One that was just killed
-// may still be going.
-func serverless(point string) bool {
+// may still be going. Of a mount that is covered nobody can tell: it counts as if.
+func (m *mountEntry) serverless() bool {
 	const tries, pause = 10, 50 * time.Millisecond
-	for range tries {
-		answer := make(chan error, 1) // of one that hangs there is none
-		go func() {
+	root, err := m.open()
+	if err != nil {
+		return true
+	}
+	answers := make(chan error, tries) // of one that hangs there is none
+	go func() {
+		defer root.Close()
+		for range tries {
 			var stat unix.Statfs_t
-			answer <- unix.Statfs(point, &stat)
-		}()
+			answers <- unix.Fstatfs(int(root.Fd()), &stat)
+			time.Sleep(pause)
+		}
+	}()
+	timeout := time.After(2 * tries * pause)
+	for range tries {
 		select {
-		case err := <-answer:
+		case err := <-answers:
 			if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
 				return true
 			}
-		case <-time.After(pause):
+		case <-timeout:
+			return false
 		}
-		time.Sleep(pause)
 	}
 	return false
-}
-
-// unmount takes away what nydusd had mounted.
-func (m *mountRecord) unmount() error {
-	there, err := m.mounted()
-	if err != nil || !there {
-		return err
-	}
-	return unmount(m.Point, m.Device)
 }
 
 // remove takes the folder away. Nothing must be mounted in it.
@@ -174,8 +174,12 @@ func removeRun(path string) error {
 		}
 	}
 	if record := readRecord(path); record != nil {
-		if there, err := record.mounted(); err != nil || there {
-			return errors.Join(err, fmt.Errorf("%s is mounted still", record.Point))
+		mounts, err := record.mounts()
+		if err != nil {
+			return err
+		}
+		if len(mounts) > 0 {
+			return fmt.Errorf("%s is mounted still", mounts[0].point)
 		}
 	}
 	entries, err := os.ReadDir(path)
@@ -238,11 +242,11 @@ func cleanLeftover(path string) {
 		return
 	}
 	for _, m := range table {
-		if strings.HasPrefix(m.point, path+"/") {
-			_ = unmount(m.point, m.device)
+		if m.isFUSE() && strings.HasPrefix(m.point, path+"/") {
+			_ = m.unmount()
 		}
 	}
-	if record := readRecord(path); record != nil && record.unmount() != nil {
+	if record := readRecord(path); record != nil && unmountAll(record.mounts) != nil {
 		return
 	}
 	_ = removeRun(path)

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -374,22 +375,21 @@ const howToMount = "mounting needs CAP_SYS_ADMIN: be root, or run this in a user
 // end kills nydusd and takes its mount away. What is read of it at that moment
 // fails. device is "" where nydusd did not come to serve.
 func (n *nydusd) end(point, device string) error {
-	first := n.unmount(point, device)
+	mounts := func() ([]mountEntry, error) { return mountsOf(device) }
+	if device == "" {
+		// It may have mounted just before. As long as it lives, what is there may be
+		// another's as well.
+		mounts = func() ([]mountEntry, error) {
+			found, err := (&mountRecord{Point: point}).mounts()
+			return slices.DeleteFunc(found, func(m mountEntry) bool { return n.before != nil && m == *n.before }), err
+		}
+	} else if unmountAll(mounts) == nil {
+		mounts = nil // the number of its device may be another's soon
+	}
 	_ = n.cmd.Process.Kill() // its group follows
 	<-n.exited
-	// It may have mounted just before, or the first try found it busy.
-	if again := n.unmount(point, device); again != nil {
-		return errors.Join(first, again)
+	if mounts == nil {
+		return nil
 	}
-	return nil
-}
-
-func (n *nydusd) unmount(point, device string) error {
-	if device == "" {
-		var err error
-		if device, err = n.mounted(point); err != nil || device == "" {
-			return err
-		}
-	}
-	return unmount(point, device)
+	return unmountAll(mounts)
 }
