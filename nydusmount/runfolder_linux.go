@@ -52,13 +52,22 @@ func newRunFolder(base string) (*runFolder, error) {
 			return nil, fmt.Errorf("lock the run folder: %w", err)
 		}
 		// Somebody who cleans up may have been faster, and takes it for left behind.
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isAt(lock, filepath.Join(path, lockFile)) {
+		err = flock(lock)
+		if err == nil && isAt(lock, lock.Name()) {
 			return &runFolder{path, lock}, nil
 		}
 		lock.Close()
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock the run folder: %w: choose another folder for temporary files, with TMPDIR", &os.PathError{Op: "flock", Path: path, Err: err}),
+				os.RemoveAll(path))
+		}
 	}
 	return nil, errors.New("make a run folder: others remove it again and again")
 }
+
+// flock locks an open file against other processes; EWOULDBLOCK says that one has it. Not
+// all filesystems can.
+var flock = func(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
 
 // isAt says whether an open file is the one at a path.
 func isAt(file *os.File, path string) bool {
@@ -223,7 +232,7 @@ func cleanLeftover(path string) {
 	if unix.Lstat(path, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFDIR || int(stat.Uid) != os.Geteuid() {
 		return
 	}
-	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	lock, err := lockLeftover(path, &stat)
 	if errors.Is(err, os.ErrNotExist) {
 		if time.Since(time.Unix(stat.Mtim.Unix())) > unlockedAge {
 			os.Remove(path) // if it is empty: none of ours is without a lock before
@@ -234,9 +243,6 @@ func cleanLeftover(path string) {
 		return
 	}
 	defer lock.Close()
-	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return // somebody lives
-	}
 	table, err := mountTable()
 	if err != nil {
 		return
@@ -250,4 +256,25 @@ func cleanLeftover(path string) {
 		return
 	}
 	_ = removeRun(path)
+}
+
+// lockLeftover locks the run folder that was seen at a path. Another user may have put one
+// of his own there meanwhile: who has the lock of ours can be sure that it stays.
+func lockLeftover(path string, seen *unix.Stat_t) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	var now unix.Stat_t
+	if err = flock(lock); err == nil { // else somebody lives
+		err = unix.Lstat(path, &now)
+	}
+	if err == nil && (now.Dev != seen.Dev || now.Ino != seen.Ino || now.Uid != seen.Uid || !isAt(lock, lock.Name())) {
+		err = fmt.Errorf("%s is another by now", path)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
 }

@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -138,4 +139,51 @@ func TestLockGoesLast(t *testing.T) {
 	require.NoError(t, exec.Command("chattr", "-i", fixed).Run())
 	cleanLeftovers(base)
 	assert.NoDirExists(t, run.path)
+}
+
+// TestWithoutLocks: where files cannot be locked nothing is left behind, and the reason is
+// said.
+func TestWithoutLocks(t *testing.T) {
+	was := flock
+	defer func() { flock = was }()
+	flock = func(*os.File) error { return unix.ENOLCK }
+	base := t.TempDir()
+	_, err := newRunFolder(base)
+	assert.ErrorIs(t, err, unix.ENOLCK)
+	assert.ErrorContains(t, err, "TMPDIR")
+	left, err := os.ReadDir(base)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	_, err = claim(base)
+	assert.ErrorIs(t, err, unix.ENOLCK)
+	assert.ErrorIs(t, err, ErrMountPoint)
+}
+
+// TestLeftoverReplaced: between the look at a run folder and its lock another user may put
+// one of his own there, or a link.
+func TestLeftoverReplaced(t *testing.T) {
+	base := t.TempDir()
+	run, err := newRunFolder(base)
+	require.NoError(t, err)
+	run.lock.Close()
+	var seen unix.Stat_t
+	require.NoError(t, unix.Lstat(run.path, &seen))
+	lock, err := lockLeftover(run.path, &seen)
+	require.NoError(t, err)
+	lock.Close()
+	moved := filepath.Join(base, "moved")
+	require.NoError(t, os.Rename(run.path, moved))
+	for name, replace := range map[string]func() error{
+		"a folder": func() error {
+			return errors.Join(os.Mkdir(run.path, 0o700), os.WriteFile(run.file(lockFile), nil, 0o600))
+		},
+		"a link": func() error { return os.Symlink(moved, run.path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, replace())
+			defer os.RemoveAll(run.path)
+			_, err := lockLeftover(run.path, &seen)
+			assert.ErrorContains(t, err, "is another by now")
+		})
+	}
 }

@@ -198,9 +198,12 @@ func claim(dir string) (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", ErrMountPoint, dir, err)
 	}
-	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(folder); err != nil {
 		folder.Close()
-		return nil, fmt.Errorf("%w %s: another nydusd is being mounted there", ErrMountPoint, dir)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("another nydusd is being mounted there")
+		}
+		return nil, fmt.Errorf("%w %s: lock it: %w", ErrMountPoint, dir, err)
 	}
 	if !isAt(folder, dir) {
 		folder.Close()
