@@ -1,6 +1,7 @@
 package nydusmount
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/gob"
@@ -34,6 +35,8 @@ const (
 	// pollFirst and pollLast are the pauses between looks at a nydusd that starts.
 	pollFirst = 5 * time.Millisecond
 	pollLast  = 100 * time.Millisecond
+	// parentPause is between looks at the plugin.
+	parentPause = 250 * time.Millisecond
 )
 
 // Watcher runs the watcher if the program's arguments, without its name, ask
@@ -65,12 +68,35 @@ func Watcher(args []string) (code int, is bool) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
+	go func() {
+		for parent := os.Getppid(); !ending(parent); {
+			time.Sleep(parentPause)
+		}
+		cancel()
+	}()
 	tell := gob.NewEncoder(os.NewFile(eventsDescriptor, "events"))
 	if err := watch(ctx, &j, func(e event) { _ = tell.Encode(e) }); err != nil {
 		_ = tell.Encode(lastEvent(err, j.Secrets))
 		return 2, true
 	}
 	return 0, true
+}
+
+// ending says whether the plugin, the parent, has ended or is about to: where nydusd
+// hangs, a plugin that is killed cannot close the files that it has open there, and keeps
+// all of its files, with the pipe, until nydusd is gone.
+func ending(parent int) bool {
+	const exiting = 0x4 // PF_EXITING of its main thread
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", parent))
+	if err != nil || os.Getppid() != parent {
+		return true
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the state on
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&exiting != 0
 }
 
 // lastEvent tells how watch has failed.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,36 @@ func TestNydusdLeavesNothing(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestKilledWhileNydusdHangs: a plugin that has files open there cannot end before nydusd.
+func TestKilledWhileNydusdHangs(t *testing.T) {
+	nydusd := throughNydusd(t)
+	reference, asked := stall(t)
+	for name, command := range map[string][]string{
+		"scan":  append([]string{"--cache-dir", cacheDir(t)}, allScanners...),
+		"check": {"check", "--cache-dir", t.TempDir(), strings.Replace(reference, ":v5", ":oci", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := ownTemp(t)
+			p := start(t, "trivy-nydus", slices.Concat(command, nydusd, []string{reference})...)
+			select {
+			case <-asked:
+			case <-time.After(20 * time.Second):
+				t.Fatal("nydusd reads nothing")
+			}
+			hanging := nydusdOf(t, dir)
+			t.Cleanup(func() { _ = hanging.Kill() })
+			require.NoError(t, hanging.Signal(unix.SIGSTOP))
+			time.Sleep(100 * time.Millisecond) // for those that read at that moment
+			require.NoError(t, p.Process.Kill())
+			eventually(t, "all is gone", func() bool { return len(leftovers(t, dir)) == 0 })
+			_ = p.Wait()
+			for len(asked) > 0 {
+				<-asked
+			}
+		})
 	}
 }
 
