@@ -71,6 +71,26 @@ func TestMountCovered(t *testing.T) {
 	}
 }
 
+// TestUnmountedByHand: while somebody uses the mount, nydusd does not end then, and the
+// folder looks like an empty image.
+func TestUnmountedByHand(t *testing.T) {
+	dir, base := temp(t), t.TempDir()
+	daemon := mountAt(t, filepath.Join(base, "app"))
+	file, err := os.Open(filepath.Join(daemon.MountPoint, testimage.SecretPath))
+	require.NoError(t, err)
+	defer file.Close()
+	require.NoError(t, unix.Unmount(daemon.MountPoint, unix.MNT_DETACH))
+	select {
+	case <-daemon.Done():
+		assert.ErrorIs(t, daemon.Err(), nydusmount.ErrNydusd)
+		assert.ErrorContains(t, daemon.Err(), "somebody has unmounted "+daemon.MountPoint)
+	case <-time.After(10 * time.Second):
+		t.Error("it is not noticed")
+	}
+	assert.NoError(t, daemon.Close())
+	assertGone(t, dir)
+}
+
 // TestDeviceOfAnother: the number of a device that a dead nydusd had is another's by now,
 // who lives.
 func TestDeviceOfAnother(t *testing.T) {

@@ -62,6 +62,24 @@ func (r *runFolder) overflow(ctx context.Context, maxDisk int64) error {
 	}
 }
 
+// mountPause is between looks at what is mounted.
+const mountPause = time.Second
+
+// unmounted waits until others have taken a mount away, and says so; or until ctx ends.
+// nydusd goes on then, and its folder looks like that of an empty image.
+func unmounted(ctx context.Context, point, device string) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(mountPause):
+		}
+		if mounts, err := mountsOf(device); err == nil && len(mounts) == 0 {
+			return fmt.Errorf("%w was ended: somebody has unmounted %s", ErrNydusd, point)
+		}
+	}
+}
+
 // diskUse is how many bytes nydusd's cache takes on disk. Its files have holes.
 func (r *runFolder) diskUse() (bytes int64) {
 	_ = filepath.WalkDir(r.file(cacheDir), func(path string, entry fs.DirEntry, err error) error {

@@ -171,23 +171,24 @@ func watch(ctx context.Context, j *job, tell func(event)) (err error) {
 	defer func() { err = errors.Join(err, n.end(point, device)) }()
 	looking, stop := context.WithCancel(ctx)
 	defer stop()
-	full := make(chan error, 1)
-	go func() { full <- run.overflow(looking, j.MaxDisk) }()
-	if device, err = n.ready(ctx, point, j.StartTimeout); err != nil || ctx.Err() != nil {
+	seen := make(chan error, 2)
+	go func() { seen <- run.overflow(looking, j.MaxDisk) }()
+	if device, err = n.ready(ctx, point, j.StartTimeout, seen); err != nil || ctx.Err() != nil {
 		return err
 	}
-	// nydusd has read it.
+	// nydusd has read it by now.
 	if err := os.Remove(run.file(configFile)); err != nil {
 		return err
 	}
 	if err := run.record(point, device); err != nil {
 		return err
 	}
+	go func() { seen <- unmounted(looking, point, device) }()
 	tell(event{Folder: run.path, MountPoint: point})
 	select {
 	case <-ctx.Done():
 		return nil
-	case err := <-full:
+	case err := <-seen:
 		return err
 	case <-n.exited:
 		return n.died()
@@ -353,8 +354,9 @@ func (n *nydusd) mounted(point string) (device string, err error) {
 }
 
 // ready waits until nydusd serves the mount point and returns the mount's
-// device. It returns early, without an error, when ctx ends.
-func (n *nydusd) ready(ctx context.Context, point string, limit time.Duration) (device string, err error) {
+// device. It returns early, without an error, when ctx ends, and with what was seen of
+// a bound that was passed.
+func (n *nydusd) ready(ctx context.Context, point string, limit time.Duration, seen <-chan error) (device string, err error) {
 	deadline := time.After(limit)
 	for pause := pollFirst; ; pause = min(pause*2, pollLast) {
 		if running(ctx, n.run.path) {
@@ -367,6 +369,8 @@ func (n *nydusd) ready(ctx context.Context, point string, limit time.Duration) (
 			return "", nil
 		case <-n.exited:
 			return "", n.died()
+		case err := <-seen:
+			return "", err
 		case <-deadline:
 			return "", fmt.Errorf("%w does not serve after %v%s", ErrNydusd, limit, n.lastWords())
 		case <-time.After(pause):
