@@ -120,5 +120,5 @@ func limitHint(err error) string {
 	if limit.Bound != rafs.BoundNames {
 		value = units.HumanSize(float64(limit.Allowed))
 	}
-	return fmt.Sprintf("no image that is known takes so much: raise --%s (%s) if you trust it; there is no report", boundFlags[limit.Bound], value)
+	return fmt.Sprintf("no image that is known takes so much: raise --%s (%s) if you trust it", boundFlags[limit.Bound], value)
 }

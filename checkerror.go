@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
@@ -32,5 +31,5 @@ func (e checkError) hint() string {
 	case errors.Is(e.error, nydusmount.ErrNydusd), errors.Is(e.error, nydusmount.ErrRefused):
 		return "a check with --mount native needs no nydusd"
 	}
-	return strings.TrimSuffix(hint(e.error), "; there is no report")
+	return hint(e.error)
 }

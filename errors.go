@@ -76,21 +76,24 @@ func explain(err error) string {
 	return "error: " + text + "\nhint: " + hint(err)
 }
 
+// noReport ends the hints of scans at what keeps an image from being scanned.
+const noReport = "; there is no report"
+
+// hint is what to do about an error. A command other than scan has words of its own for
+// some, and never a report to miss.
 func hint(err error) string {
-	if raise := limitHint(err); raise != "" {
+	var command interface {
+		error
+		hint() string
+	}
+	ofScan := !errors.As(err, &command)
+	switch raise := limitHint(err); {
+	case raise != "" && ofScan:
+		return raise + noReport
+	case raise != "":
 		return raise
-	}
-	var ofCheck checkError
-	if errors.As(err, &ofCheck) {
-		return ofCheck.hint()
-	}
-	var ofMount mountError
-	if errors.As(err, &ofMount) {
-		return ofMount.hint()
-	}
-	var ofInspect inspectError
-	if errors.As(err, &ofInspect) {
-		return ofInspect.hint()
+	case !ofScan:
+		return strings.TrimSuffix(command.hint(), noReport)
 	}
 	var read *artifact.ReadError
 	var plain *nydusimage.NotNydusError
@@ -122,11 +125,11 @@ func hint(err error) string {
 	case errors.As(err, &badName):
 		return "write it as host/repository:tag or host/repository@sha256:…, in lower case"
 	case errors.Is(err, rafs.ErrUnsupported):
-		return "this version does not read such images; there is no report"
+		return "this version does not read such images" + noReport
 	case errors.Is(err, blob.ErrDigest):
-		return "the image was damaged or altered: pull it anew or convert it again; there is no report"
+		return "the image was damaged or altered: pull it anew or convert it again" + noReport
 	case errors.Is(err, rafs.ErrCorrupt), errors.Is(err, nydusimage.ErrInvalid):
-		return "the image is damaged or malformed: convert it again; there is no report"
+		return "the image is damaged or malformed: convert it again" + noReport
 	case errors.Is(err, context.DeadlineExceeded):
 		return "give more time with --timeout"
 	case errors.As(err, &lookup):
@@ -142,9 +145,9 @@ func hint(err error) string {
 	case errors.Is(err, nydusmount.ErrMountPoint):
 		return "give an empty folder at which nothing is mounted"
 	case errors.As(err, &read) && errors.Is(err, nydusmount.ErrNydusd):
-		return "try again; there is no report"
+		return "try again" + noReport
 	case errors.Is(err, blob.ErrIncomplete), errors.As(err, &read):
-		return "the registry did not give all bytes: try again; there is no report"
+		return "the registry did not give all bytes: try again" + noReport
 	case errors.Is(err, nydusmount.ErrNydusd), errors.Is(err, nydusmount.ErrRefused):
 		return "a scan with --mount native needs no nydusd"
 	case errors.Is(err, fs.ErrNotExist):

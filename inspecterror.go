@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/inspect"
@@ -41,5 +40,5 @@ func (e inspectError) hint() string {
 	case errors.Is(e.error, rafs.ErrUnsupported):
 		return "this version does not read that; commands that need no data may work"
 	}
-	return strings.TrimSuffix(hint(e.error), "; there is no report")
+	return hint(e.error)
 }
