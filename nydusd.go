@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/aquasecurity/trivy/pkg/flag"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 )
@@ -122,9 +124,12 @@ func (o *nydusdOptions) checkTarget(options flag.Options, target string) error {
 
 // nydusdLine is the end of a scan's closing line.
 func nydusdLine(e evidence) string {
-	read := fmt.Sprintf("nydusd read %s in %d requests", bytesString(e.Scan.NydusdBytes), e.Scan.NydusdRequests)
-	if e.Scan.NydusdRequests == 0 {
-		read = "results of nydusd's reads from the cache"
+	read := "results of nydusd's reads from the cache"
+	switch {
+	case e.Scan.NydusdRequests > 0:
+		read = fmt.Sprintf("nydusd read %s in %d requests", bytesString(e.Scan.NydusdBytes), e.Scan.NydusdRequests)
+	case slices.ContainsFunc(e.Scan.Slices, func(s artifact.SliceEvidence) bool { return !s.FromCache }):
+		read = "nydusd read nothing, or does not say what"
 	}
 	return fmt.Sprintf("%s, %s, manifest %s", read, e.Scan.Verified, e.Image.Manifest)
 }
