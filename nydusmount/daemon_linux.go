@@ -74,7 +74,7 @@ func launch(ctx context.Context, j job) (*Daemon, error) {
 	go func() {
 		_ = cmd.Wait()
 		close(d.exited)
-		// What a script around nydusd started may hold the other end.
+		// What the watcher was just starting may hold the other end.
 		time.AfterFunc(time.Second, func() { _ = events.SetReadDeadline(time.Now()) })
 	}()
 	go func() { _ = gob.NewEncoder(pipe).Encode(j) }() // fails where the watcher fails
@@ -196,11 +196,17 @@ func (d *Daemon) EndWith(ctx context.Context) {
 	d.onClose(func() error { stop(); return nil })
 }
 
-// onClose has something done before nydusd is ended.
+// onClose has something done before nydusd is ended; at once if that is over.
 func (d *Daemon) onClose(f func() error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.before = append(d.before, f)
+	closed := d.closed
+	if !closed {
+		d.before = append(d.before, f)
+	}
+	d.mu.Unlock()
+	if closed {
+		_ = f()
+	}
 }
 
 // Close ends nydusd and returns when its mount and its files are gone, also where

@@ -10,7 +10,8 @@ import (
 )
 
 // CheckMountPoint returns the absolute path of a folder that can be mounted at:
-// there, empty, no mount point yet. Errors wrap [ErrMountPoint].
+// there, empty, no mount point yet. What crashes left there, and elsewhere, it takes away
+// first. Errors wrap [ErrMountPoint].
 func CheckMountPoint(dir string) (string, error) {
 	refuse := func(format string, args ...any) (string, error) {
 		return "", fmt.Errorf("%w %s: %w", ErrMountPoint, dir, fmt.Errorf(format, args...))

@@ -47,3 +47,10 @@ func TestShortOfItsSize(t *testing.T) {
 	_, err = file.ReadAt(buffer, 10)
 	assert.Equal(t, io.EOF, err, "at its end there is nothing more")
 }
+
+// TestOnCloseAfterIt: what is to be done before the end is done although that came first.
+func TestOnCloseAfterIt(t *testing.T) {
+	done := false
+	(&Daemon{closed: true}).onClose(func() error { done = true; return nil })
+	assert.True(t, done)
+}
