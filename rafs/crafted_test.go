@@ -236,8 +236,12 @@ func TestCraftedViews(t *testing.T) {
 		with := func(change func(c *testimage.CraftedChunk)) []byte {
 			other := one
 			change(&other)
-			return testimage.CraftV5([]testimage.CraftedFile{{Path: "a", Size: 10, Chunks: []testimage.CraftedChunk{one}},
-				{Path: "d/b", Size: uint64(other.FileOffset) + 10, Hole: other.FileOffset > 0, Chunks: []testimage.CraftedChunk{other}}}, blobs, nil)
+			b := testimage.CraftedFile{Path: "d/b", Size: other.FileOffset + 10, Chunks: []testimage.CraftedChunk{other}}
+			if size := uint32(other.FileOffset); size > 0 {
+				b.Chunks = []testimage.CraftedChunk{{Index: 1, Offset: 90, Stored: size, Size: size, Place: 90}, other}
+				b.Hole = true // chunks of any size
+			}
+			return testimage.CraftV5([]testimage.CraftedFile{{Path: "a", Size: 10, Chunks: []testimage.CraftedChunk{one}}, b}, blobs, nil)
 		}
 		for name, change := range map[string]func(c *testimage.CraftedChunk){
 			"the same":                        func(*testimage.CraftedChunk) {},

@@ -106,6 +106,10 @@ func (f *v5) checkPlace(n v5Inode, c Chunk, end uint64) error {
 		return corruptf("its file offset %d is before %d, where the chunk before ends", offset, end)
 	case offset > n.size() || size > n.size()-offset:
 		return corruptf("its %d bytes at %d are not in a file of %d bytes", size, offset, n.size())
+	case n.has(v5InodeHasHole) && offset > end:
+		// It adds up the chunks that a read needs (rafsv5_alloc_bio_vecs), so that what is
+		// behind a hole is shown in it. Behind the last chunk the kernel shows zeros.
+		return corruptf("there is a hole of %d bytes before it, in which nydusd shows it", offset-end)
 	case n.has(v5InodeHasHole):
 		return nil
 	// nydusd finds the chunk of an offset by division in a file without holes.
