@@ -74,9 +74,11 @@ func TestProxyCounts(t *testing.T) {
 	assert.Equal(t, http.StatusPartialContent, status)
 	assert.Len(t, body, 200)
 	_, manifest := get(t, http.DefaultClient, p.URL()+"/v2/some/image/manifests/tag", "", "", "")
+	client := p.Log()[0].Client
+	assert.NotEmpty(t, client)
 	assert.Equal(t, []testregistry.Request{
-		{Method: "GET", Path: blob, Range: "bytes=100-299", Status: 206, Bytes: 200},
-		{Method: "GET", Path: "/v2/some/image/manifests/tag", Status: 200, Bytes: int64(len(manifest))},
+		{Client: client, Method: "GET", Path: blob, Range: "bytes=100-299", Status: 206, Bytes: 200},
+		{Client: client, Method: "GET", Path: "/v2/some/image/manifests/tag", Status: 200, Bytes: int64(len(manifest))},
 	}, p.Log())
 	assert.Equal(t, 2, p.Requests())
 	assert.EqualValues(t, 200+len(manifest), p.Bytes())
