@@ -67,22 +67,19 @@ func (f *mountedFile) opened() (*os.File, error) {
 	return f.file, f.err
 }
 
-// withoutHoles refuses a file of which the chunks do not cover all, as RAFS v5 may say:
-// nydusd 2.2 shows what lies behind a hole in the hole's place (rafsv5_alloc_bio_vecs).
+// withoutHoles refuses a file of which the chunks do not cover the end, as RAFS v5 may say:
+// nydusd 2.2 knows no zeros (rafsv5_alloc_bio_vecs), and its answer is too short.
 func (f *mountedFile) withoutHoles() error {
 	chunks, err := f.inode.Chunks()
 	if err != nil {
-		return err
+		return fmt.Errorf("read %s through nydusd: %w", f.name, err)
 	}
 	var end int64
-	for k := range chunks {
-		if chunks[k].FileOffset != end {
-			break
-		}
-		end += int64(chunks[k].UncompressedSize)
+	if n := len(chunks); n > 0 {
+		end = chunks[n-1].FileOffset + int64(chunks[n-1].UncompressedSize)
 	}
 	if end != f.inode.Size {
-		return fmt.Errorf("read %s through nydusd: it has a hole at byte %d, and nydusd shows other bytes there than zeros: %w", f.name, end, rafs.ErrUnsupported)
+		return fmt.Errorf("read %s through nydusd: it has a hole from byte %d on, which nydusd does not show: %w", f.name, end, rafs.ErrUnsupported)
 	}
 	return nil
 }
