@@ -113,13 +113,9 @@ func compareXattrs(want, got map[string][]byte, differ func(field, want, got str
 	if maps.EqualFunc(want, got, bytes.Equal) {
 		return
 	}
-	all := maps.Clone(want)
-	if all == nil {
-		all = got
-	} else {
-		maps.Copy(all, got)
-	}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(want)), maps.Keys(got))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		if w, g := xattrText(want, name), xattrText(got, name); w != g {
 			differ(xattrField(name), w, g)
 		}
