@@ -144,21 +144,6 @@ func (i Inode) Chunks() ([]Chunk, error) {
 	return chunks, nil
 }
 
-// listSize is what the lists that belong to a name may take in memory, in bytes; of what
-// is more than the bound some number above it. A name of many takes them once more, though
-// the bootstrap has them once, and in few bytes: a chunk in 8, an attribute in 6. What is
-// wrong with a list, who reads it is told.
-func (i Inode) listSize(bound int64) int64 {
-	size := i.chunkListSize()
-	_ = i.tree.format.xattrs(i.node, func(name string, value []byte) error {
-		if size += xattrSize(name, value); size > bound {
-			return fs.SkipAll
-		}
-		return nil
-	})
-	return size
-}
-
 // chunkListSize is what the list of chunks takes. It counts as much for a chunk as v5
 // stores.
 func (i Inode) chunkListSize() int64 {
