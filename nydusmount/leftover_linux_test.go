@@ -1,6 +1,9 @@
 package nydusmount_test
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,5 +131,105 @@ func TestMountedMeanwhile(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", point).Run() })
 	assert.FileExists(t, filepath.Join(point, testimage.SecretPath))
 	require.NoError(t, syscall.Kill(other, syscall.SIGKILL))
+	assertGone(t, dir)
+}
+
+// unremovable is a nydusd that leaves a file which cannot be removed in its run folder
+// before it does the rest.
+func unremovable(t *testing.T, rest string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	if output, err := exec.Command("chattr", "+i", file).CombinedOutput(); err != nil {
+		t.Skipf("no file can be made immutable here: %s", output)
+	}
+	require.NoError(t, exec.Command("chattr", "-i", file).Run())
+	return fake(t, "touch cache/fixed; chattr +i cache/fixed; "+rest)
+}
+
+// TestLeftBehindIsSaid: whenever nydusd ends, what could not be taken away is told with
+// the reason, and the next start takes it away.
+func TestLeftBehindIsSaid(t *testing.T) {
+	dir := temp(t)
+	image := layout(t, testimage.Tiny(t), testimage.ConvertOptions{})
+	fixed := func() []string {
+		found, err := filepath.Glob(filepath.Join(dir, "*", "cache", "fixed"))
+		require.NoError(t, err)
+		return found
+	}
+	started := func(t *testing.T, rest string) *nydusmount.Daemon {
+		daemon, err := nydusmount.StartDaemon(t.Context(), image, nydusmount.Options{Program: unremovable(t, rest)})
+		require.NoError(t, err)
+		return daemon
+	}
+	for name, end := range map[string]func(t *testing.T) error{
+		"closed": func(t *testing.T) error { return started(t, `exec $REAL "$@"`).Close() },
+		"it ends by itself": func(t *testing.T) error {
+			daemon := started(t, `$REAL "$@" & sleep 1; kill -9 $!; exit 3`)
+			<-daemon.Done()
+			assert.ErrorContains(t, daemon.Err(), "nydusd ended")
+			return daemon.Close()
+		},
+		"it does not start": func(t *testing.T) error {
+			_, err := nydusmount.StartDaemon(t.Context(), image, nydusmount.Options{Program: unremovable(t, "exit 3")})
+			assert.ErrorContains(t, err, "exit status 3")
+			return err
+		},
+		"interrupted while it starts": func(t *testing.T) error {
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				for len(fixed()) == 0 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				time.Sleep(100 * time.Millisecond)
+				cancel()
+			}()
+			_, err := nydusmount.StartDaemon(ctx, image, nydusmount.Options{Program: unremovable(t, "exec sleep 60")})
+			assert.ErrorIs(t, err, context.Canceled)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := end(t)
+			left := fixed()
+			require.Len(t, left, 1)
+			require.NoError(t, exec.Command("chattr", "-i", left[0]).Run())
+			assert.ErrorIs(t, err, nydusmount.ErrLeft)
+			assert.ErrorContains(t, err, "left behind "+filepath.Dir(filepath.Dir(left[0])))
+			assert.ErrorContains(t, err, "operation not permitted")
+			assert.NotContains(t, fmt.Sprint(err), "%!w")
+			_, err = nydusmount.CheckMountPoint(t.TempDir()) // cleans, as each start does
+			require.NoError(t, err)
+			assertGone(t, dir)
+		})
+	}
+}
+
+// TestLivingRunFolderStays: a start does not clean what another lives in.
+func TestLivingRunFolderStays(t *testing.T) {
+	dir := temp(t)
+	image := layout(t, testimage.Tiny(t), testimage.ConvertOptions{})
+	options := nydusmount.Options{Program: testimage.Tools(t).Nydusd}
+	first, err := nydusmount.Nydusd(t.Context(), image, options)
+	require.NoError(t, err)
+	defer first.Close()
+	foreign := filepath.Join(dir, "trivy-nydus-mount-foreign") // no lock file, not empty
+	require.NoError(t, os.Mkdir(foreign, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(foreign, "file"), nil, 0o600))
+	require.NoError(t, os.Chtimes(foreign, time.Time{}, time.Now().Add(-time.Hour)))
+	dead := filepath.Join(dir, "trivy-nydus-mount-dead")
+	require.NoError(t, os.Mkdir(dead, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dead, "lock"), nil, 0o600))
+	second, err := nydusmount.Nydusd(t.Context(), image, options)
+	require.NoError(t, err)
+	assert.Len(t, runFolders(t, dir), 3, "two that live, and one that is not ours")
+	assert.NoDirExists(t, dead)
+	require.NoError(t, second.Close())
+	file, err := first.Merged.Lookup(testimage.SecretPath)
+	require.NoError(t, err)
+	_, err = io.ReadAll(first.Merged.Open(testimage.SecretPath, file))
+	assert.NoError(t, err)
+	require.NoError(t, first.Close())
+	require.NoError(t, os.RemoveAll(foreign))
 	assertGone(t, dir)
 }
