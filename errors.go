@@ -17,6 +17,7 @@ import (
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/confined"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/ocicrypt"
@@ -120,6 +121,8 @@ func hint(err error) string {
 		return "say where the data lies, with --mount nydusd, --backend-type and --backend-config-file"
 	case errors.Is(err, nydusmount.ErrUnvouched):
 		return "--allow-unverified reads it all the same, and marks the results"
+	case errors.Is(err, confined.ErrUnavailable):
+		return "leave ansible and terraform out of --misconfig-scanners, or, if you trust the image, add --allow-unconfined" + noReport
 	case errors.Is(err, ocicrypt.ErrKey):
 		return "give the private key that it was encrypted for with --decryption-key; PKCS #7 takes its certificate, too"
 	case errors.As(err, &badName):

@@ -32,6 +32,7 @@ type nydusFlagGroup struct {
 	Twin          *flag.Flag[bool]
 	DecryptionKey *flag.Flag[[]string]
 	Unverified    *flag.Flag[bool]
+	Unconfined    *flag.Flag[bool]
 	Verify        *flag.Flag[string]
 }
 
@@ -46,6 +47,7 @@ type nydusOptions struct {
 	twin          bool
 	keys          *ocicrypt.Keys // nil without the flag
 	unverified    bool
+	unconfined    bool
 	verify        string
 	nydusd        nydusdOptions
 	bounds        bounds
@@ -102,6 +104,10 @@ func newNydusFlagGroup() *nydusFlagGroup {
 			Name: "allow-unverified", ConfigName: "nydus.allow-unverified",
 			Usage: "read an image for whose chunks' digests the manifest does not vouch, and mark the results",
 		},
+		Unconfined: &flag.Flag[bool]{
+			Name: "allow-unconfined", ConfigName: "nydus.allow-unconfined",
+			Usage: "let Trivy's scanners of Ansible and Terraform open files of this machine, and hosts, that a project in the image names, as trivy image does",
+		},
 		Verify: &flag.Flag[string]{
 			Name: "verify", ConfigName: "nydus.verify", Default: verifyChunks, Values: []string{verifyChunks, verifyFull},
 			Usage: "what to verify: the chunks that are read, or in full, each blob as a whole besides, which downloads the image",
@@ -114,7 +120,7 @@ func (g *nydusFlagGroup) Name() string { return "Nydus" }
 
 // Flags implements [flag.FlagGroup].
 func (g *nydusFlagGroup) Flags() []flag.Flagger {
-	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey, g.Unverified, g.Verify}
+	return []flag.Flagger{g.Mount, g.Evidence, g.PlainHTTP, g.RequireNydus, g.RequireLayers, g.RefsFrom, g.Twin, g.DecryptionKey, g.Unverified, g.Unconfined, g.Verify}
 }
 
 // ToOptions implements [flag.FlagGroup]. Trivy's options have no place for
@@ -134,6 +140,7 @@ func (g *nydusFlagGroup) options() (nydusOptions, error) {
 		twin:          g.Twin.Value(),
 		keys:          keys,
 		unverified:    g.Unverified.Value(),
+		unconfined:    g.Unconfined.Value(),
 		verify:        g.Verify.Value(),
 	}, err
 }

@@ -33,10 +33,12 @@ var rooms = []room{
 	{name: "nydusimage", ours: []string{"rafs", "blob", "ocicrypt"}, others: []string{
 		"github.com/google/go-containerregistry", "github.com/klauspost/compress", "golang.org/x"}},
 	{name: "nydusmount", ours: []string{"rafs", "blob", "nydusimage"}, others: []string{"golang.org/x"}},
-	{name: "artifact", ours: []string{"rafs", "blob", "nydusimage", "nydusmount"}, trivy: true},
+	{name: "confined", others: []string{"golang.org/x"}},
+	{name: "projects", ours: []string{"confined"}, trivy: true},
+	{name: "artifact", ours: []string{"rafs", "blob", "nydusimage", "nydusmount", "projects"}, trivy: true},
 	{name: "consistency", ours: []string{"rafs", "blob", "nydusimage", "nydusmount"}},
 	{name: "inspect", ours: []string{"rafs", "blob", "nydusimage", "nydusmount"}},
-	{name: "", ours: []string{"rafs", "blob", "nydusimage", "nydusmount", "artifact", "consistency", "inspect", "ocicrypt"}, trivy: true},
+	{name: "", ours: []string{"rafs", "blob", "nydusimage", "nydusmount", "artifact", "consistency", "inspect", "ocicrypt", "confined", "projects"}, trivy: true},
 }
 
 // TestImportsPointOneWay fails where a package imports what it must not.

@@ -11,13 +11,18 @@ import (
 
 	xos "github.com/aquasecurity/trivy/pkg/x/os"
 
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/confined"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
 
 	_ "modernc.org/sqlite" // the RPM and Java databases are SQLite files
 )
 
 func main() {
 	if code, is := nydusmount.Watcher(os.Args[1:]); is {
+		os.Exit(code)
+	}
+	if code, is := confined.Main(os.Args[1:], map[string]confined.Part{projects.PartName: projects.Part}); is {
 		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -22,6 +22,8 @@ import (
 	"github.com/aquasecurity/trivy/pkg/policy"
 	tscan "github.com/aquasecurity/trivy/pkg/scan"
 	"github.com/aquasecurity/trivy/pkg/types"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
 )
 
 // Trivy's runner compiles the misconfiguration checks for every image before it
@@ -197,4 +199,17 @@ type backend struct {
 
 func (b backend) Scan(ctx context.Context, target, artifactKey string, blobKeys []string, _ types.ScanOptions) (types.ScanResponse, error) {
 	return b.Backend.Scan(ctx, target, artifactKey, blobKeys, b.options)
+}
+
+// projects scans the projects in an image where they can lead nowhere; nil if the user
+// allows them to.
+func (s *session) projects(options flag.Options) *projects.Scanner {
+	if s.ours.unconfined {
+		return nil
+	}
+	scanner := &projects.Scanner{Schemas: options.ConfigFileSchemas, Debug: options.Debug, Quiet: options.Quiet, Log: &visibleLines{to: s.stderr}}
+	if s.misconf != nil {
+		scanner.Option = *s.misconf
+	}
+	return scanner
 }

@@ -115,6 +115,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			Mount:         s.ours.way(),
 			RequireLayers: s.ours.requireLayers,
 			MaxFile:       s.ours.bounds.file,
+			Projects:      s.projects(s.options),
 			Warn:          func(line string) { log.Warn(oneLine(line)) },
 			Progress:      s.meter.update,
 		})

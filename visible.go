@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 )
@@ -54,4 +57,26 @@ func visibleAttr(a slog.Attr) slog.Attr {
 		a.Value = slog.AnyValue(clean)
 	}
 	return a
+}
+
+// visibleLines passes on lines of another process's log, with control characters made
+// visible.
+type visibleLines struct {
+	to   io.Writer
+	rest []byte // of a line that has not ended
+}
+
+func (l *visibleLines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		text, rest, ended := bytes.Cut(l.rest, []byte("\n"))
+		if !ended && len(l.rest) < maxError {
+			return len(p), nil
+		}
+		l.rest = rest
+		shown := printable(strings.ReplaceAll(string(text), "\t", " "))
+		if err := line.beside(func() error { _, err := fmt.Fprintln(l.to, shown); return err }); err != nil {
+			return 0, err
+		}
+	}
 }

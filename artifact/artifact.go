@@ -37,6 +37,7 @@ import (
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/blob"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
@@ -60,6 +61,9 @@ type Options struct {
 	// MaxFile is how many bytes analyzers may be given of one file; 0 is
 	// [DefaultMaxFile].
 	MaxFile int64
+	// Projects scans what could lead Trivy's scanners out of the image; nil lets
+	// them run in this process.
+	Projects *projects.Scanner
 	// Warn, if not nil, is told what a person should know, a line each.
 	Warn func(string)
 	// Progress, if not nil, is told how many files of how many are done. It may

@@ -49,6 +49,14 @@ func (s *slicesinks) all() []*sink {
 	return []*sink{s.shown, s.hidden[replaced], s.hidden[deleted]}
 }
 
+// setSystemFiles tells which files packages of the operating system brought, once the
+// package databases are known.
+func (s *slicesinks) setSystemFiles(d *database) {
+	// Layers share them, and Trivy's handlers append.
+	s.shown.result.SystemInstalledFiles = slices.Clip(d.trusted.names)
+	s.hidden[replaced].result.SystemInstalledFiles = slices.Clip(d.claimed.names)
+}
+
 func (s *slicesinks) cleanup() {
 	for _, sink := range s.all() {
 		if sink != nil {
@@ -70,9 +78,6 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 		WhiteoutFiles: w.whiteouts,
 		PackageInfos:  w.packageInfos(),
 	}
-	// Layers share them, and Trivy's handlers append.
-	s.shown.result.SystemInstalledFiles = slices.Clip(w.database.trusted.names)
-	s.hidden[replaced].result.SystemInstalledFiles = slices.Clip(w.database.claimed.names)
 	for _, sink := range s.all() {
 		part, err := a.finish(ctx, sink)
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 const (
 	// version changes whenever this package would make other results of the same
 	// input, so that older entries of a cache are not taken.
-	version = 8
+	version = 9
 	// keyPrefix keeps Trivy from taking our entries for its own.
 	keyPrefix = "nydus:"
 )
@@ -59,12 +59,14 @@ func (a *Artifact) sliceKey(w *work) (string, error) {
 		FileChecksum            bool
 		Verified                nydusmount.Verification
 		Source                  string
+		Unconfined              bool
 	}{
 		Blob: layer.digest, DiffID: layer.diffID, CreatedBy: layer.createdBy,
 		Files: files, Databases: databases, Whiteouts: w.whiteouts, Base: w.base, LayerTree: w.tree, TreeVouched: w.treeVouched, Size: w.size,
 		FileChecksum: a.option.FileChecksum,
 		Verified:     a.mount.Verified,
 		Source:       a.source(),
+		Unconfined:   a.our.Projects == nil,
 	})
 	if err != nil {
 		return "", err

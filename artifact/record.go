@@ -33,7 +33,8 @@ func (a *Artifact) recordName() (string, error) {
 		Mount        string
 		Config       any
 		FileChecksum bool
-	}{a.image.Digest.String(), a.image.Origin(), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum})
+		Unconfined   bool
+	}{a.image.Digest.String(), a.image.Origin(), a.our.Mount, a.config.AnalyzerVersions(), a.option.FileChecksum, a.our.Projects == nil})
 	if err != nil {
 		return "", err
 	}

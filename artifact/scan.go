@@ -137,6 +137,12 @@ func (a *Artifact) scan(ctx context.Context, works []*work) (map[string]ftypes.B
 		return nil, err
 	}
 	a.forget()
+	for _, w := range works {
+		sinks[w].setSystemFiles(&w.database)
+	}
+	if err := a.scanProjects(ctx, works, sinks); err != nil {
+		return nil, err
+	}
 	infos := make([]ftypes.BlobInfo, len(works))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(max(a.option.Parallel, 1))

@@ -120,6 +120,19 @@ func Seldom(t testing.TB) Spec {
 				Text("srv/site/inventory", "[web]\nhost1\n"),
 				Text("srv/site/group_vars/all", "acl: public-read\n"),
 			}.WithParents(),
+			Layer{
+				Text("srv/infra/main.tf", "variable \"acl\" {}\nresource \"aws_s3_bucket\" \"logs\" {\n  bucket = \"logs\"\n  acl    = var.acl\n}\n"+
+					"module \"data\" {\n  source = \"./data\"\n  name   = file(\"${path.module}/name.txt\")\n}\n"),
+				Text("srv/infra/terraform.tfvars", "acl = \"public-read\"\n"),
+				Text("srv/infra/name.txt", "data\n"),
+				Text("srv/infra/data/bucket.tf.json", `{"variable": {"name": {}}, "resource": {"aws_s3_bucket": {"data": {"bucket": "${var.name}", "acl": "public-read-write"}}}}`+"\n"),
+				Text("srv/infra/plan.json", `{"format_version": "1.2", "terraform_version": "1.9.0", "planned_values": {"root_module": {"resources": [`+
+					`{"address": "aws_s3_bucket.planned", "mode": "managed", "type": "aws_s3_bucket", "name": "planned", `+
+					`"provider_name": "aws", "schema_version": 0, "values": {"bucket": "planned", "acl": "public-read"}}]}}, `+
+					`"resource_changes": [{"address": "aws_s3_bucket.planned", "mode": "managed", "type": "aws_s3_bucket", "name": "planned", `+
+					`"change": {"actions": ["create"], "before": null, "after": {"bucket": "planned", "acl": "public-read"}}}], "configuration": {"root_module": {"resources": [`+
+					`{"address": "aws_s3_bucket.planned", "mode": "managed", "type": "aws_s3_bucket", "name": "planned", "provider_config_key": "aws", "expressions": {}}]}}}`+"\n"),
+			}.WithParents(),
 		},
 		Config:       v1.Config{Env: []string{"PATH=/usr/bin:/bin"}, Cmd: []string{"sh"}},
 		EmptyHistory: []v1.History{EmptyHistory(`CMD ["sh"]`)},
