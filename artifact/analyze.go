@@ -71,6 +71,21 @@ type batch struct {
 	view  *nydusmount.View
 	items []item
 	size  int64 // bytes to be loaded
+	// done says that what was expected to be read for it is no longer.
+	done func()
+}
+
+// expect says what will be read for the batch: its chunks, and those of executables that
+// may follow.
+func (b *batch) expect() {
+	var chunks []rafs.Chunk
+	for _, i := range b.items {
+		chunks = append(chunks, i.chunks...)
+		if all, err := i.file.inode.Chunks(); err == nil && i.later > 0 {
+			chunks = append(chunks, all[1:]...)
+		}
+	}
+	b.done = b.view.Expect(chunks)
 }
 
 // weight is what the batch takes of loadedBytes.
@@ -141,6 +156,9 @@ func (a *Artifact) analyze(ctx context.Context, items []item) (wait func() error
 	if err != nil {
 		return func() error { return err }
 	}
+	for n := range list {
+		list[n].expect()
+	}
 	a.progress.start(len(items))
 	group, ctx := errgroup.WithContext(ctx)
 	// The first batch takes its share before anything that is begun later can.
@@ -154,6 +172,7 @@ func (a *Artifact) analyze(ctx context.Context, items []item) (wait func() error
 			}
 			group.Go(func() error {
 				defer a.loading.Release(b.weight())
+				defer b.done()
 				return a.analyzeBatch(ctx, b)
 			})
 		}

@@ -3,18 +3,19 @@ package blob
 import "container/list"
 
 // An idleList holds the entries that are in memory though nobody has pinned them.
-// A chunk that nobody has read yet stays longest: it was loaded because somebody will.
+// What somebody will ask for stays longest: a chunk that was loaded and that nobody has
+// read yet, and a unit in which expected chunks lie.
 type idleList struct {
-	unread list.List // of *entry, those that were idle for longest first
-	others list.List // likewise: chunks that were read, and units
+	wanted list.List // of *entry, those that were idle for longest first
+	others list.List // likewise
 	bytes  int64     // decompressed
 }
 
-// push adds an entry.
-func (l *idleList) push(e *entry) {
-	e.idle = &l.unread
-	if e.read || e.shared {
-		e.idle = &l.others
+// push adds an entry, which may be wanted.
+func (l *idleList) push(e *entry, wanted bool) {
+	e.idle = &l.others
+	if wanted {
+		e.idle = &l.wanted
 	}
 	e.node = e.idle.PushBack(e)
 	l.bytes += int64(e.size)
@@ -35,7 +36,7 @@ func (l *idleList) remove(e *entry) {
 func (l *idleList) pop() *entry {
 	from := &l.others
 	if from.Len() == 0 {
-		from = &l.unread
+		from = &l.wanted
 	}
 	e := from.Front().Value.(*entry)
 	l.remove(e)

@@ -40,6 +40,7 @@ type Reader struct {
 	ciphers    map[rafs.Secret]int
 	entries    map[key]*entry
 	idle       idleList
+	expected   map[key]int // units: how often chunks in them are expected
 	seen       map[key]trace
 	read       map[string][]extent // by blob: the chunks and units that were read
 	spares     map[string][]spare  // by blob
@@ -105,15 +106,16 @@ type entry struct {
 // digest without algorithm.
 func NewReader(sources map[string]Source) *Reader {
 	return &Reader{
-		sources: sources,
-		flight:  semaphore.NewWeighted(inFlight),
-		kept:    defaultKept,
-		metas:   make(map[string]*Meta),
-		ciphers: make(map[rafs.Secret]int),
-		entries: make(map[key]*entry),
-		seen:    make(map[key]trace),
-		read:    make(map[string][]extent),
-		spares:  make(map[string][]spare),
+		sources:  sources,
+		flight:   semaphore.NewWeighted(inFlight),
+		kept:     defaultKept,
+		metas:    make(map[string]*Meta),
+		ciphers:  make(map[rafs.Secret]int),
+		entries:  make(map[key]*entry),
+		expected: make(map[key]int),
+		seen:     make(map[key]trace),
+		read:     make(map[string][]extent),
+		spares:   make(map[string][]spare),
 	}
 }
 
@@ -198,8 +200,32 @@ func (r *Reader) unpin(e *entry) {
 		delete(r.entries, e.key)
 		return
 	}
-	r.idle.push(e)
+	r.rest(e)
 	r.evict(r.kept)
+}
+
+// rest makes an entry idle. r.mu must be held.
+func (r *Reader) rest(e *entry) {
+	if e.shared {
+		r.idle.push(e, r.expected[e.key] > 0)
+	} else {
+		r.idle.push(e, !e.read)
+	}
+}
+
+// expect changes how often chunks in units are expected.
+func (r *Reader) expect(units []key, change int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range units {
+		if r.expected[u] += change; r.expected[u] == 0 {
+			delete(r.expected, u)
+		}
+		if e, there := r.entries[u]; there && e.idle != nil {
+			r.idle.remove(e)
+			r.rest(e)
+		}
+	}
 }
 
 // fetch brings fresh entries of one blob into memory. The error is that of the

@@ -149,6 +149,23 @@ func (t *TreeReader) Load(ctx context.Context, chunks []rafs.Chunk) (release fun
 	return release, nil
 }
 
+// Expect says that chunks will be loaded or read until done is called, so that units which
+// several of them share are rather kept than others. What cannot be read fails then.
+func (t *TreeReader) Expect(chunks []rafs.Chunk) (done func()) {
+	var units []key
+	for i := range chunks {
+		c := &chunks[i]
+		if c.Blob < 0 || c.Blob >= len(t.blobs) || t.blobs[c.Blob].features&(rafs.BlobBatch|rafs.BlobZran) == 0 {
+			continue
+		}
+		if e, err := t.entry(c); err == nil && e.unit != nil && (len(units) == 0 || units[len(units)-1] != e.unit.key) {
+			units = append(units, e.unit.key)
+		}
+	}
+	t.reader.expect(units, 1)
+	return func() { t.reader.expect(units, -1) }
+}
+
 // entry checks what the bootstrap says of a chunk and describes how to get it.
 func (t *TreeReader) entry(c *rafs.Chunk) (entry, error) {
 	if c.Blob < 0 || c.Blob >= len(t.blobs) {

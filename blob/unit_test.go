@@ -189,6 +189,30 @@ func TestUnitsAreEvicted(t *testing.T) {
 	assert.LessOrEqual(t, tree.reader.idle.bytes, int64(2*900))
 }
 
+// A unit in which expected chunks lie stays rather than others.
+func TestUnitsAreExpected(t *testing.T) {
+	contents := texts(3)
+	source, m, chunks := batches(t, contents...)
+	tree := m.open(t, source, rafs.BlobBatch)
+	tree.reader.kept = 2*900 - 1
+	read := func(which ...int) {
+		for _, n := range which {
+			_, err := tree.ReadChunk(&chunks[n])
+			require.NoError(t, err)
+		}
+	}
+	done := tree.Expect(chunks[1:2])
+	read(0, 2, 4, 1)
+	assert.Len(t, source.asked(), 3)
+	done()
+	assert.Empty(t, tree.reader.expected)
+	read(3, 5, 0)
+	assert.Len(t, source.asked(), 6, "nobody expected the first any more")
+	defer tree.Expect(chunks[:1])() // its unit is in memory
+	read(2, 4, 1)
+	assert.Len(t, source.asked(), 8)
+}
+
 // A failure of a unit is that of all its chunks, and is tried again; one of a
 // chunk is that chunk's alone.
 func TestUnitFails(t *testing.T) {

@@ -43,6 +43,7 @@ type source interface {
 	// load gets chunks before they are read. release must be called also after
 	// an error.
 	load(ctx context.Context, chunks []rafs.Chunk) (release func(), err error)
+	expect(chunks []rafs.Chunk) (done func())
 	// blobID is the ID of the blob at an index of the tree's blob table.
 	blobID(index int) string
 }
@@ -57,6 +58,10 @@ func (v *View) Open(name string, inode rafs.Inode) File { return v.source.open(n
 func (v *View) Load(ctx context.Context, chunks []rafs.Chunk) (release func(), err error) {
 	return v.source.load(ctx, chunks)
 }
+
+// Expect says that chunks will be loaded or read until done is called, so that what is
+// read for some of them is rather kept for others.
+func (v *View) Expect(chunks []rafs.Chunk) (done func()) { return v.source.expect(chunks) }
 
 // BlobID returns the ID of the blob with the given index in the tree's blob
 // table.

@@ -266,6 +266,8 @@ func (s chunkSource) load(ctx context.Context, chunks []rafs.Chunk) (func(), err
 	return s.chunks.Load(ctx, chunks)
 }
 
+func (s chunkSource) expect(chunks []rafs.Chunk) func() { return s.chunks.Expect(chunks) }
+
 func (s chunkSource) blobID(index int) string { return s.chunks.BlobID(index) }
 
 // checkChunkTables compares all chunks of the merged tree's files with the

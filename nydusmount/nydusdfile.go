@@ -37,6 +37,8 @@ func (m *mounted) open(name string, inode rafs.Inode) File {
 // load does nothing: nydusd fetches what is read.
 func (m *mounted) load(context.Context, []rafs.Chunk) (func(), error) { return func() {}, nil }
 
+func (m *mounted) expect([]rafs.Chunk) func() { return func() {} }
+
 func (m *mounted) blobID(index int) string { return m.blobs[index].ID }
 
 // A mountedFile is a file that nydusd shows. It is opened by the first read: an
