@@ -27,7 +27,7 @@ EXE := $(shell go env GOEXE)
 SOURCES := $(shell find . -name '*.go' ! -name '*_test.go' ! -path './bin/*' ! -path './dist/*') go.mod go.sum Makefile
 
 # The packages without Trivy, which the race detector builds in a minute.
-LIBRARIES := ./rafs ./ocicrypt ./blob ./nydusimage ./nydusmount ./consistency ./inspect ./internal/testimage ./internal/testregistry
+LIBRARIES := ./rafs ./confined ./ocicrypt ./blob ./nydusimage ./nydusmount ./consistency ./inspect ./internal/testimage ./internal/testregistry
 
 # Trivy is not to leave this machine in the demo.
 OFFLINE := --skip-db-update --skip-java-db-update --offline-scan --skip-check-update --skip-version-check --disable-telemetry

@@ -123,6 +123,8 @@ func hint(err error) string {
 		return "--allow-unverified reads it all the same, and marks the results"
 	case errors.Is(err, confined.ErrUnavailable):
 		return "leave ansible and terraform out of --misconfig-scanners, or, if you trust the image, add --allow-unconfined" + noReport
+	case errors.Is(err, confined.ErrEnded):
+		return "leave ansible and terraform out of --misconfig-scanners to scan the rest" + noReport
 	case errors.Is(err, ocicrypt.ErrKey):
 		return "give the private key that it was encrypted for with --decryption-key; PKCS #7 takes its certificate, too"
 	case errors.As(err, &badName):

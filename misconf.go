@@ -207,7 +207,7 @@ func (s *session) projects(options flag.Options) *projects.Scanner {
 	if s.ours.unconfined {
 		return nil
 	}
-	scanner := &projects.Scanner{Schemas: options.ConfigFileSchemas, Debug: options.Debug, Quiet: options.Quiet, Log: &visibleLines{to: s.stderr}}
+	scanner := &projects.Scanner{Schemas: options.ConfigFileSchemas, Debug: options.Debug, Quiet: options.Quiet, Log: &visibleLines{to: s.stderr, stacks: options.Debug}}
 	if s.misconf != nil {
 		scanner.Option = *s.misconf
 	}

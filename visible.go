@@ -59,11 +59,13 @@ func visibleAttr(a slog.Attr) slog.Attr {
 	return a
 }
 
-// visibleLines passes on lines of another process's log, with control characters made
-// visible.
+// visibleLines passes on the log of another process of this program, with control
+// characters made visible, and without the stacks where it crashes.
 type visibleLines struct {
-	to   io.Writer
-	rest []byte // of a line that has not ended
+	to      io.Writer
+	stacks  bool // wanted all the same
+	crashed bool
+	rest    []byte // of a line that has not ended
 }
 
 func (l *visibleLines) Write(p []byte) (int, error) {
@@ -74,6 +76,9 @@ func (l *visibleLines) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		l.rest = rest
+		if l.crashed = l.crashed || !l.stacks && bytes.HasPrefix(text, []byte("goroutine ")); l.crashed {
+			continue
+		}
 		shown := printable(strings.ReplaceAll(string(text), "\t", " "))
 		if err := line.beside(func() error { _, err := fmt.Fprintln(l.to, shown); return err }); err != nil {
 			return 0, err

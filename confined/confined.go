@@ -20,8 +20,18 @@ import (
 	"os/exec"
 )
 
-// ErrUnavailable is wrapped by the errors of systems that cannot confine a process.
-var ErrUnavailable = errors.New("no process can be confined on this system")
+var (
+	// ErrUnavailable is wrapped by the errors of systems that cannot confine a process.
+	ErrUnavailable = errors.New("no process can be confined on this system")
+	// ErrEnded is wrapped by the error of a process that ended without telling why, as
+	// one does that takes more than MaxMemory.
+	ErrEnded = errors.New("the confined process ended")
+)
+
+// MaxMemory is how many bytes of memory, without mapped files, a process may take. What
+// reads a project takes some hundreds of MB; a template of some bytes can ask for
+// any amount.
+const MaxMemory = 4 << 30
 
 const (
 	// argument, followed by the name of a part, starts the program for that part.
@@ -97,7 +107,7 @@ func Run(ctx context.Context, part string, input io.Reader, data *os.File, stder
 	case code == exitFailed && output.Len() > 0:
 		return nil, told{output.String(), err}
 	}
-	return nil, fmt.Errorf("the confined process ended: %w", err)
+	return nil, fmt.Errorf("%w: %w", ErrEnded, err)
 }
 
 // A told error is one that a part's process tells of, in its words.

@@ -25,10 +25,14 @@ func run(cmd *exec.Cmd) error {
 	return cmd.Run()
 }
 
-// Enter confines the process, for good. What is open stays open, and memory can be had.
+// Enter confines the process, for good. What is open stays open, and memory can be had,
+// up to MaxMemory.
 func Enter() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: MaxMemory, Max: MaxMemory}); err != nil {
+		return fmt.Errorf("%w: bound its memory: %w", ErrUnavailable, err)
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("%w: give up privileges: %w", ErrUnavailable, err)
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	parts := map[string]confined.Part{"attempts": attempts, "work": work, "environment": environment, "fails": fails, "panics": panics, "hangs": hangs}
+	parts := map[string]confined.Part{"attempts": attempts, "work": work, "environment": environment, "fails": fails, "panics": panics, "hangs": hangs, "fills": fills}
 	if code, is := confined.Main(os.Args[1:], parts); is {
 		os.Exit(code)
 	}
@@ -195,6 +195,17 @@ func hangs(io.Reader, *os.File, io.Writer) error {
 	}
 }
 
+func fills(io.Reader, *os.File, io.Writer) error {
+	if err := confined.Enter(); err != nil {
+		return err
+	}
+	var all [][]byte
+	for {
+		all = append(all, make([]byte, 256<<20))
+		runtime.KeepAlive(all)
+	}
+}
+
 func TestFailures(t *testing.T) {
 	_, err := confined.Run(t.Context(), "fails", strings.NewReader(""), nil, os.Stderr)
 	assert.EqualError(t, err, "main.tf: no such block")
@@ -202,6 +213,9 @@ func TestFailures(t *testing.T) {
 	_, err = confined.Run(t.Context(), "panics", strings.NewReader(""), nil, &log)
 	assert.EqualError(t, err, "the confined process ended: exit status 2")
 	assert.Contains(t, log.String(), "at the disco")
+	assert.ErrorIs(t, err, confined.ErrEnded)
+	_, err = confined.Run(t.Context(), "fills", strings.NewReader(""), nil, io.Discard)
+	assert.ErrorIs(t, err, confined.ErrEnded)
 	_, err = confined.Run(t.Context(), "unknown", strings.NewReader(""), nil, os.Stderr)
 	assert.Error(t, err)
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("time is up"))
