@@ -116,6 +116,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			RequireLayers: s.ours.requireLayers,
 			MaxFile:       s.ours.bounds.file,
 			Projects:      s.projects(s.options),
+			OwnChecks:     len(s.options.CheckPaths)+len(s.options.DataPaths) > 0,
 			Warn:          func(line string) { log.Warn(oneLine(line)) },
 			Progress:      s.meter.update,
 		})

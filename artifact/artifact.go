@@ -12,7 +12,7 @@
 // One scan: package databases first (systemfiles.go), since Trivy drops what is
 // found in the files that they list; beside them what is read in any case, then
 // the programs that they do not list, each in the order of their data
-// (analyze.go); meanwhile the misconfiguration checks are compiled (analyzers.go);
+// (analyze.go); meanwhile the misconfiguration checks are compiled if a file asks for them (checks.go);
 // then the results of a slice are put together (blobinfo.go). A read that fails
 // anywhere fails the scan, and nothing is cached.
 package artifact
@@ -64,6 +64,9 @@ type Options struct {
 	// Projects scans what could lead Trivy's scanners out of the image; nil lets
 	// them run in this process.
 	Projects *projects.Scanner
+	// OwnChecks says that there are misconfiguration checks of the user's: they are
+	// compiled in any case, so that mistakes in them are told.
+	OwnChecks bool
 	// Warn, if not nil, is told what a person should know, a line each.
 	Warn func(string)
 	// Progress, if not nil, is told how many files of how many are done. It may
@@ -201,8 +204,8 @@ func (a *Artifact) inspect(ctx context.Context, name string) (r record, err erro
 	if err != nil {
 		return r, fmt.Errorf("ask the cache what it has: %w", err)
 	}
-	if missingImage || len(missing) > 0 {
-		a.compileAhead()
+	if missingImage && a.checksConfig() || len(missing) > 0 && a.our.OwnChecks {
+		a.checks.need()
 	}
 	results, err := a.scan(ctx, a.pick(missing))
 	if err != nil {

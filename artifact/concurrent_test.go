@@ -67,6 +67,7 @@ func newAnalyzers(t *testing.T) *Analyzers {
 		DisabledHandlers:  []ftypes.HandlerType{ftypes.UnpackagedPostHandler}, // it asks a server
 	}, func() (misconf.ScannerOption, error) { return misconf.ScannerOption{}, nil })
 	require.NoError(t, err)
+	analyzers.checks.need()
 	require.NoError(t, analyzers.complete())
 	return analyzers
 }

@@ -1,10 +1,12 @@
 package artifact
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -32,6 +34,8 @@ type sink struct {
 	disabled  []analyzer.Type
 	held      *atomic.Int64 // bytes, of all sinks of a scan
 	disk      *rafs.Budget  // what the copies of a scan may take of it
+	// look is asked about each file that is put, with what opens the copy.
+	look func(name string, to []analyzer.Type, open func() (io.ReadSeekCloser, error)) error
 
 	mu sync.Mutex // guards composite
 }
@@ -41,7 +45,7 @@ func (a *Artifact) newSink(disabled []analyzer.Type) (*sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for files that analyzers read together: %w", err)
 	}
-	return &sink{result: analyzer.NewAnalysisResult(), composite: composite, disabled: disabled, held: &a.held, disk: a.image.Limits().Temp}, nil
+	return &sink{result: analyzer.NewAnalysisResult(), composite: composite, disabled: disabled, held: &a.held, disk: a.image.Limits().Temp, look: a.lookFor}, nil
 }
 
 // put gives a file to the analyzers that read files together: a copy in memory or,
@@ -56,6 +60,9 @@ func (s *sink) put(f *file, to []analyzer.Type, open analyzer.Opener) error {
 		if err != nil {
 			return err
 		}
+		if err := s.look(f.path, to, func() (io.ReadSeekCloser, error) { return os.Open(copied) }); err != nil {
+			return err
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.composite.CreateLink(to, "", f.path, copied)
@@ -67,6 +74,9 @@ func (s *sink) put(f *file, to []analyzer.Type, open analyzer.Opener) error {
 	defer r.Close()
 	data := make([]byte, size)
 	if _, err := io.ReadFull(r, data); err != nil {
+		return err
+	}
+	if err := s.look(f.path, to, func() (io.ReadSeekCloser, error) { return inMemory{bytes.NewReader(data)}, nil }); err != nil {
 		return err
 	}
 	for _, t := range to {
@@ -88,6 +98,11 @@ func (s *sink) files(of analyzer.Type) *mapfs.FS {
 	}
 	return files
 }
+
+// inMemory is an open copy of a file that is in memory.
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
 
 // writeVirtual puts a file into memory.
 func writeVirtual(files *mapfs.FS, name string, data []byte) error {

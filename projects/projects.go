@@ -42,6 +42,12 @@ var scanners = map[analyzer.Type]detection.FileType{
 	analyzer.TypeTerraformPlanSnapshot: detection.FileTypeTerraformPlanSnapshot,
 }
 
+// Leads says whether an analyzer's scanner is one of those.
+func Leads(t analyzer.Type) bool {
+	_, is := scanners[t]
+	return is
+}
+
 // A Project is what one analyzer is given of one layer.
 type Project struct {
 	Type  analyzer.Type

@@ -336,6 +336,40 @@ func TestCraftedRanges(t *testing.T) {
 	})
 }
 
+// TestCraftedLimits: chunks of the largest size, number and place that there can be, and of the
+// next. Without counts of chunks in the blob table, as here, numbers and places of RAFS v5
+// locate nothing: whatever they are, they cost nothing.
+func TestCraftedLimits(t *testing.T) {
+	t.Parallel()
+	largest, stored := repeated("srv/app/.env", 1)
+	for name, c := range map[string]struct {
+		change func(*testimage.CraftedChunk)
+		code   int
+	}{
+		"the largest":          {func(*testimage.CraftedChunk) {}, 0},
+		"a byte more":          {func(c *testimage.CraftedChunk) { c.Size++ }, 2},
+		"the last number":      {func(c *testimage.CraftedChunk) { c.Index = 1<<24 - 1 }, 0},
+		"the number after it":  {func(c *testimage.CraftedChunk) { c.Index = 1 << 24 }, 0},
+		"the largest of all":   {func(c *testimage.CraftedChunk) { c.Index = 1<<32 - 1 }, 0},
+		"at the last place":    {func(c *testimage.CraftedChunk) { c.Place = 1<<64 - 16<<20 }, 0},
+		"stored in 18 MiB + 1": {func(c *testimage.CraftedChunk) { c.Stored = 18<<20 + 1 }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := largest
+			f.Chunks = []testimage.CraftedChunk{largest.Chunks[0]}
+			c.change(&f.Chunks[0])
+			f.Size = uint64(f.Chunks[0].Size)
+			args, output := scanArguments(t, craftedLayout(t, testimage.Crafted{Merged: []testimage.CraftedFile{f}, Raw: stored}), "--max-file-size", "20MB")
+			r := bounded(t, args...)
+			assert.Equal(t, c.code, r.code, r.stderr)
+			if c.code != 0 {
+				assert.NoFileExists(t, output)
+			}
+		})
+	}
+}
+
 // blobOf returns the lowest blob of an image.
 func blobOf(t *testing.T, image v1.Image) []byte {
 	t.Helper()

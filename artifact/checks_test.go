@@ -1,0 +1,83 @@
+package artifact
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
+	"github.com/aquasecurity/trivy/pkg/fanal/artifact"
+	ftypes "github.com/aquasecurity/trivy/pkg/fanal/types"
+	"github.com/aquasecurity/trivy/pkg/misconf"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
+)
+
+// TestChecksAreCompiledIfNeeded: where there is something that a check could be about, and
+// there only.
+func TestChecksAreCompiledIfNeeded(t *testing.T) {
+	const large = smallFile + 1
+	for name, c := range map[string]struct {
+		file, text string
+		option     func(*artifact.Option)
+		our        Options
+		want       int32
+	}{
+		"nothing":          {file: "usr/bin/tool", text: "text"},
+		"no JSON":          {file: "etc/broken.json", text: "{"},
+		"JSON":             {file: "etc/settings.json", text: "{}", want: 1},
+		"a large JSON":     {file: "etc/settings.json", text: `{"a": "` + strings.Repeat("x", large) + `"}`, want: 1},
+		"a large YAML":     {file: "etc/settings.yaml", text: "a: " + strings.Repeat("x", large), want: 1},
+		"a Dockerfile":     {file: "srv/Dockerfile", text: "FROM scratch\n", want: 1},
+		"Terraform":        {file: "srv/main.tf", text: "variable \"a\" {}\n", want: 1},
+		"Terraform, apart": {file: "srv/main.tf", text: "variable \"a\" {}\n", our: Options{Projects: &projects.Scanner{}}},
+		"own checks":       {file: "usr/bin/tool", text: "text", our: Options{OwnChecks: true}, want: 1},
+		"the config": {file: "usr/bin/tool", text: "text", want: 1, option: func(o *artifact.Option) {
+			o.DisabledAnalyzers = nil
+		}},
+		"a named file": {file: "srv/tool.conf", text: "text", want: 1, option: func(o *artifact.Option) {
+			o.FilePatterns = []string{"kubernetes:tool"}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			option := artifact.Option{
+				Parallel:          5,
+				DisabledAnalyzers: []analyzer.Type{analyzer.TypeHistoryDockerfile, analyzer.TypeAnsible},
+				DisabledHandlers:  []ftypes.HandlerType{ftypes.UnpackagedPostHandler},
+			}
+			if c.option != nil {
+				c.option(&option)
+			}
+			var compiled atomic.Int32
+			analyzers, err := NewAnalyzers(option, func() (misconf.ScannerOption, error) {
+				compiled.Add(1)
+				return misconf.ScannerOption{FilePatterns: option.FilePatterns}, nil
+			})
+			require.NoError(t, err)
+			dir := t.TempDir()
+			spec := testimage.Spec{Name: "checks", Layers: []testimage.Layer{testimage.Layer{testimage.Text(c.file, c.text)}.WithParents()}}
+			testimage.WriteLayout(t, dir, map[string]any{"v6": testimage.Convert(t, testimage.BuildOCI(t, spec), testimage.ConvertOptions{FSVersion: "6"})})
+			results, metadata := newCaches(t)
+			image, err := nydusimage.Open(t.Context(), dir+":v6", nydusimage.Options{Metadata: metadata})
+			require.NoError(t, err)
+			defer image.Close()
+			mount := func(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (*nydusmount.Mount, error) {
+				return nydusmount.Native(ctx, image, nydusmount.Ahead(ahead))
+			}
+			c.our.Name, c.our.Mount = "image", "native"
+			a := New(image, mount, results, analyzers, c.our)
+			if _, err := a.Inspect(t.Context()); c.our.Projects == nil { // which takes the real command
+				require.NoError(t, err)
+			}
+			assert.Equal(t, c.want, min(compiled.Load(), 1))
+		})
+	}
+}
