@@ -21,7 +21,8 @@ func run(cmd *exec.Cmd) error {
 	// The signal comes when the thread ends that has started the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	// What a terminal sends to interrupt is for this process, which ends that one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	return cmd.Run()
 }
 
