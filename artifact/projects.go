@@ -47,22 +47,23 @@ func (a *Artifact) scanProjects(ctx context.Context, works []*work, sinks map[*w
 	return nil
 }
 
-// takeProjects takes the projects out of the sink, without the files that Trivy skips.
-func (s *sink) takeProjects(priority ftypes.DetectionPriority, patterns func(analyzer.Type) bool) ([]projects.Project, error) {
-	var failed error
-	found := projects.Find(func(t analyzer.Type) (*mapfs.FS, bool) {
+// takeProjects takes what those scanners are about out of the sink, without the files that
+// Trivy skips: nothing of it is left for this process.
+func (s *sink) takeProjects(priority ftypes.DetectionPriority, patterns func(analyzer.Type) bool) (found []projects.Project, err error) {
+	for _, t := range projects.Types() {
 		files, some := s.composite.Get(t)
-		if !some || priority == ftypes.PriorityComprehensive {
-			return files, some
+		if !some {
+			continue
 		}
-		left, err := files.Filter(s.result.SystemInstalledFiles)
-		if err != nil {
-			failed = err
+		if priority != ftypes.PriorityComprehensive {
+			if files, err = files.Filter(s.result.SystemInstalledFiles); err != nil {
+				return nil, err
+			}
 		}
-		return left, err == nil
-	}, patterns)
-	for _, p := range found {
-		s.composite.Set(p.Type, mapfs.New())
+		if patterns(t) || projects.LooksAt(t, files) {
+			found = append(found, projects.Project{Type: t, Files: files})
+		}
+		s.composite.Set(t, mapfs.New())
 	}
-	return found, failed
+	return found, nil
 }

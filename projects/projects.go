@@ -17,8 +17,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 
@@ -42,6 +44,9 @@ var scanners = map[analyzer.Type]detection.FileType{
 	analyzer.TypeTerraformPlanSnapshot: detection.FileTypeTerraformPlanSnapshot,
 }
 
+// Types are the analyzers of those scanners.
+func Types() []analyzer.Type { return slices.Sorted(maps.Keys(scanners)) }
+
 // Leads says whether an analyzer's scanner is one of those.
 func Leads(t analyzer.Type) bool {
 	_, is := scanners[t]
@@ -54,22 +59,9 @@ type Project struct {
 	Files *mapfs.FS
 }
 
-// Find returns what the scanners would look at. files gives an analyzer's files, if there
-// are any; patterns says whether the user names files for it, which are then looked at,
-// whatever they are.
-func Find(files func(analyzer.Type) (*mapfs.FS, bool), patterns func(analyzer.Type) bool) []Project {
-	var found []Project
-	for t := range scanners {
-		if given, some := files(t); some && (patterns(t) || looksAt(t, given)) {
-			found = append(found, Project{t, given})
-		}
-	}
-	return found
-}
-
-// looksAt says whether an analyzer's scanner would look at any of the files; also where
+// LooksAt says whether an analyzer's scanner would look at any of the files; also where
 // that cannot be told.
-func looksAt(t analyzer.Type, files *mapfs.FS) bool {
+func LooksAt(t analyzer.Type, files *mapfs.FS) bool {
 	if t == analyzer.TypeAnsible {
 		found, err := ansible.FindProjects(files, ".")
 		return err != nil || len(found) > 0

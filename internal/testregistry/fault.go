@@ -45,8 +45,8 @@ func (f *Fault) Fits(s Step) bool {
 	return false
 }
 
-// PassesAt says whether a client gets over the fault at a step, if it does not stay.
-func (f *Fault) PassesAt(s Step) bool { return f.Passes || f.renews && s.Kept }
+// passesAt says whether a client gets over the fault at a step, if it does not stay.
+func (f *Fault) passesAt(s Step) bool { return f.Passes || f.renews && s.Kept }
 
 type kind int
 

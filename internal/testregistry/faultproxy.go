@@ -27,8 +27,9 @@ type FaultProxy struct {
 	schedule *Schedule
 	steps    []*Step
 	counts   map[string]int
-	issued   int // tokens
-	revoked  int // tokens up to this one are no longer good
+	sent     map[string]int // by path and range: how often the registry was asked
+	issued   int            // tokens
+	revoked  int            // tokens up to this one are no longer good
 }
 
 // Step is one request, in a run in which nothing fails.
@@ -38,7 +39,7 @@ type Step struct {
 	// Nth is how often that had been asked for before.
 	Nth   int
 	Range string // the Range header, empty where there was none
-	// Kept says that the storage had given some of the blob before, so that a client asks by an address that it kept.
+	// Kept says that the client has not just been sent there by the registry: it asks the storage by an address that it kept.
 	Kept bool
 	// Status and Bytes are those of the answer.
 	Status int
@@ -65,6 +66,7 @@ type Schedule struct {
 	Injected int
 
 	staying bool // the fault that came last is one that stays
+	fatal   bool // some fault was at a step at which no client gets over it
 }
 
 type plan struct {
@@ -104,6 +106,10 @@ func (s *Schedule) Explains(text string) bool {
 	return slices.ContainsFunc(s.planned, func(p *plan) bool { return p.begun && p.fault.Says.MatchString(text) })
 }
 
+// Passes says whether a client gets over all faults that were met, if they do not stay. Requests that go on
+// beside each other are not always the same, so that this is known afterwards.
+func (s *Schedule) Passes() bool { return !s.fatal }
+
 // String lists the faults.
 func (s *Schedule) String() string {
 	var lines []string
@@ -128,6 +134,7 @@ func (s *Schedule) next(step Step) *Fault {
 			p.times--
 		}
 		s.Injected++
+		s.fatal = s.fatal || !p.fault.passesAt(step)
 		s.staying = p.times == Forever
 		return &p.fault
 	}
@@ -137,7 +144,7 @@ func (s *Schedule) next(step Step) *Fault {
 // StartFaultProxy starts one before a registry of plain HTTP, until the test ends.
 func StartFaultProxy(t testing.TB, registry string) *FaultProxy {
 	t.Helper()
-	p := &FaultProxy{proxy: CountingProxy(t, registry), counts: make(map[string]int)}
+	p := &FaultProxy{proxy: CountingProxy(t, registry), counts: make(map[string]int), sent: make(map[string]int)}
 	p.registry = openDoor(t, p)
 	p.storage = openDoor(t, p)
 	return p
@@ -153,7 +160,7 @@ func (p *FaultProxy) Follow(s *Schedule) {
 	p.storage.reopen()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.schedule, p.steps, p.counts = s, nil, make(map[string]int)
+	p.schedule, p.steps, p.counts, p.sent = s, nil, make(map[string]int), make(map[string]int)
 }
 
 // Steps are the requests since Follow, in the order in which they came.
@@ -180,9 +187,11 @@ func (p *FaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	step.Nth = p.counts[step.Key]
 	p.counts[step.Key]++
-	step.Kept = where == "storage" && slices.ContainsFunc(p.steps, func(s *Step) bool {
-		return resource(s.Key) == resource(step.Key) && s.Status/100 == 2
-	})
+	if place := r.URL.Path + " " + step.Range; where == "registry" {
+		p.sent[place]++
+	} else {
+		step.Kept = p.sent[place] <= step.Nth
+	}
 	p.steps = append(p.steps, step)
 	var fault *Fault
 	if p.schedule != nil {
