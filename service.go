@@ -116,7 +116,8 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 			RequireLayers: s.ours.requireLayers,
 			MaxFile:       s.ours.bounds.file,
 			Projects:      s.projects(s.options),
-			OwnChecks:     len(s.options.CheckPaths)+len(s.options.DataPaths) > 0,
+			OwnChecks:     len(s.options.CheckPaths)+len(s.options.DataPaths)+len(s.options.ConfigFileSchemas) > 0,
+			RawChecks:     s.rawChecks,
 			Warn:          func(line string) { log.Warn(oneLine(line)) },
 			Progress:      s.meter.update,
 		})

@@ -34,8 +34,10 @@ type session struct {
 	// compileChecks returns the options of the misconfiguration scanners with the
 	// compiled checks, empty ones where there is no such scanner. It compiles once.
 	compileChecks func() (misconf.ScannerOption, error)
-	cache         cache.Cache
-	closeCache    func()
+	// rawChecks says whether a check could be about JSON and YAML as such. It looks once.
+	rawChecks  func() bool
+	cache      cache.Cache
+	closeCache func()
 
 	transportsMu sync.Mutex
 	transports   map[string]http.RoundTripper // by registry
@@ -46,6 +48,7 @@ type session struct {
 func newSession(ctx context.Context, options flag.Options, ours nydusOptions, targets []string, stderr io.Writer) (*session, error) {
 	s := &session{ours: ours, stderr: stderr}
 	s.compileChecks = sync.OnceValues(s.compileMisconf)
+	s.rawChecks = sync.OnceValue(func() bool { return s.misconf != nil && aboutRaw(*s.misconf) })
 	runner, err := tartifact.NewRunner(ctx, databaseOptions(options, targets...), tartifact.TargetContainerImage,
 		tartifact.WithInitializeService(func(ctx context.Context, config tartifact.ScannerConfig) (tscan.Service, func(), error) {
 			return s.current.initialize(ctx, config)

@@ -64,6 +64,9 @@ type Options struct {
 	// Projects scans what could lead Trivy's scanners out of the image; nil lets
 	// them run in this process.
 	Projects *projects.Scanner
+	// RawChecks says whether a misconfiguration check could be about JSON and YAML as such,
+	// once there is such a file; nil if any could.
+	RawChecks func() bool
 	// OwnChecks says that there are misconfiguration checks of the user's: they are
 	// compiled in any case, so that mistakes in them are told.
 	OwnChecks bool

@@ -102,6 +102,7 @@ func (a *Artifact) blobInfo(ctx context.Context, w *work, s *slicesinks) (ftypes
 // finish runs the analyzers that read files together, and Trivy's handlers.
 func (a *Artifact) finish(ctx context.Context, s *sink) (ftypes.BlobInfo, error) {
 	defer a.analyzing.Start()()
+	a.dropUnchecked(s)
 	if err := a.group.PostAnalyze(ctx, s.composite, s.result, a.options()); err != nil {
 		return ftypes.BlobInfo{}, fmt.Errorf("analyze files together: %w", err)
 	}

@@ -2,11 +2,13 @@ package artifact
 
 import (
 	"io"
+	"path"
 	"slices"
 	"sync/atomic"
 
 	"github.com/aquasecurity/trivy/pkg/fanal/analyzer"
 	"github.com/aquasecurity/trivy/pkg/iac/detection"
+	"github.com/aquasecurity/trivy/pkg/mapfs"
 	"github.com/aquasecurity/trivy/pkg/misconf"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
@@ -69,9 +71,15 @@ func (a *Artifact) lookFor(name string, given []analyzer.Type, open func() (io.R
 	return nil
 }
 
+// isAbout says whether the scanner of an analyzer would come to evaluate checks.
 func (a *Artifact) isAbout(t analyzer.Type, name string, open func() (io.ReadSeekCloser, error)) (bool, error) {
-	if a.hasPattern(t) {
+	switch {
+	case a.hasPattern(t):
 		return true, nil
+	case (t == analyzer.TypeJSON || t == analyzer.TypeYAML) && a.our.RawChecks != nil && !a.our.RawChecks():
+		return false, nil
+	case t == analyzer.TypeHelm && !detection.IsArchive(name) && path.Base(name) != "Chart.yaml":
+		return false, nil // its scanner locates charts first
 	}
 	r, err := open()
 	if err != nil {
@@ -79,6 +87,19 @@ func (a *Artifact) isAbout(t analyzer.Type, name string, open func() (io.ReadSee
 	}
 	defer r.Close()
 	return detection.IsType(name, r, detection.FileType(t)), nil
+}
+
+// dropUnchecked takes from a sink what nothing is checked of: without compiled checks a
+// scanner would compile them for itself.
+func (a *Artifact) dropUnchecked(s *sink) {
+	if a.checks.compile == nil {
+		return
+	}
+	for _, t := range analyzer.TypeConfigFiles {
+		if _, some := s.composite.Get(t); some {
+			s.composite.Set(t, mapfs.New())
+		}
+	}
 }
 
 // checksConfig says whether a check could be about the image's config.

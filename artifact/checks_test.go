@@ -33,6 +33,10 @@ func TestChecksAreCompiledIfNeeded(t *testing.T) {
 	}{
 		"nothing":          {file: "usr/bin/tool", text: "text"},
 		"no JSON":          {file: "etc/broken.json", text: "{"},
+		"JSON, unchecked":  {file: "etc/settings.json", text: "{}", our: Options{RawChecks: func() bool { return false }}},
+		"Kubernetes":       {file: "srv/pod.json", text: `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {}}`, want: 1, our: Options{RawChecks: func() bool { return false }}},
+		"YAML, no chart":   {file: "etc/settings.yaml", text: "a: b\n", our: Options{RawChecks: func() bool { return false }}},
+		"a chart":          {file: "srv/Chart.yaml", text: "name: b\n", want: 1, our: Options{RawChecks: func() bool { return false }}},
 		"JSON":             {file: "etc/settings.json", text: "{}", want: 1},
 		"a large JSON":     {file: "etc/settings.json", text: `{"a": "` + strings.Repeat("x", large) + `"}`, want: 1},
 		"a large YAML":     {file: "etc/settings.yaml", text: "a: " + strings.Repeat("x", large), want: 1},
