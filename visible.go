@@ -79,7 +79,11 @@ func (l *visibleLines) Write(p []byte) (int, error) {
 		if l.crashed = l.crashed || !l.stacks && bytes.HasPrefix(text, []byte("goroutine ")); l.crashed {
 			continue
 		}
-		shown := printable(strings.ReplaceAll(string(text), "\t", " "))
+		fields := strings.Split(string(text), "\t") // as Trivy's log has them
+		for i := range fields {
+			fields[i] = printable(fields[i])
+		}
+		shown := strings.Join(fields, "\t")
 		if err := line.beside(func() error { _, err := fmt.Fprintln(l.to, shown); return err }); err != nil {
 			return 0, err
 		}

@@ -35,7 +35,7 @@ func TestVisibleLines(t *testing.T) {
 	}
 	var out bytes.Buffer
 	write(&visibleLines{to: &out}, "on", "e\ntwo \x1b]0;title\x07\tx\npanic: oh\n", "\ngoroutine 1 [running]:\nmain.main()\n", "\tmain.go:1\n")
-	assert.Equal(t, "one\ntwo \\x1b]0;title\\x07 x\npanic: oh\n\n", out.String())
+	assert.Equal(t, "one\ntwo \\x1b]0;title\\x07\tx\npanic: oh\n\n", out.String())
 	out.Reset()
 	write(&visibleLines{to: &out, stacks: true}, "panic: oh\ngoroutine 1 [running]:\nmain.main()\n")
 	assert.Contains(t, out.String(), "main.main()")

@@ -34,6 +34,7 @@ func (a *Artifact) scanProjects(ctx context.Context, works []*work, sinks map[*w
 	if len(found) == 0 {
 		return nil
 	}
+	a.log.Info("Scanning Ansible or Terraform projects. What they name outside of the image does not exist for them (--allow-unconfined)")
 	defer a.analyzing.Start()()
 	results, err := a.our.Projects.Scan(ctx, found, func(size int64) error {
 		return a.image.Limits().Temp.Take("copies of files for the analyzers that read files together", uint64(size))

@@ -1,12 +1,17 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/stretchr/testify/assert"
@@ -98,4 +103,55 @@ func TestProjectsLeadNowhere(t *testing.T) {
 	text, r = scan(append([]string{"--ansible-inventory", folder + "/hosts", "--misconfig-scanners", "terraform"}, offline...)...)
 	assert.Zero(t, r.code, r.stderr)
 	assert.Equal(t, 1, strings.Count(text, public))
+}
+
+// TestProjectsEnd: the process that scans projects ends with the plugin, however that
+// ends, and takes no signal of a terminal's for its own.
+func TestProjectsEnd(t *testing.T) {
+	registry := testregistry.Start(t)
+	image := publish(t, registry, leading(t.TempDir(), "127.0.0.1:1")) + ":v6"
+	for name, c := range map[string]struct {
+		signal syscall.Signal
+		code   int
+	}{"interrupted": {syscall.SIGINT, 130}, "killed": {syscall.SIGKILL, -1}} {
+		t.Run(name, func(t *testing.T) {
+			cache := cacheDir(t)
+			p := start(t, "trivy-nydus", append(slices.Clone(offline), "--cache-dir", cache, "--scanners", "misconfig", image)...)
+			var child int
+			require.Eventually(t, func() bool {
+				child = confinedChild(p.Process.Pid)
+				return child != 0
+			}, time.Minute, time.Millisecond)
+			require.NoError(t, p.Process.Signal(c.signal))
+			r := p.wait(t)
+			assert.Equal(t, c.code, r.code, r.stderr)
+			assert.Eventually(t, func() bool { return !alive(child) }, 10*time.Second, 10*time.Millisecond)
+			r = run(t, "trivy-nydus", append(slices.Clone(offline), "--cache-dir", cache, "--scanners", "misconfig", image)...)
+			assert.Zero(t, r.code, r.stderr)
+		})
+	}
+}
+
+// confinedChild is the process of a plugin's that scans projects, 0 if there is none.
+func confinedChild(parent int) int {
+	var children []byte
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	for _, task := range tasks {
+		more, _ := os.ReadFile(task)
+		children = append(append(children, ' '), more...)
+	}
+	for _, id := range strings.Fields(string(children)) {
+		words, _ := os.ReadFile("/proc/" + id + "/cmdline")
+		if strings.Contains(string(words), "--confined-part") {
+			pid, _ := strconv.Atoi(id)
+			return pid
+		}
+	}
+	return 0
+}
+
+// alive says whether a process has not ended; one that nobody has waited for has.
+func alive(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(status), ") Z ")
 }
