@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -77,13 +80,43 @@ func TestCraftedHidden(t *testing.T) {
 	assert.Contains(t, packages, "minimist 1.2.0")
 	assert.Contains(t, packages, "openssl 1.1.0")
 	assert.NotContains(t, packages, "sound v1.0.0")
-	assert.True(t, slices.ContainsFunc(packages, func(p string) bool { return len(p) > 12 && p[:12] == "golang.org/x" }), "the program's packages: %v", packages)
+	assert.True(t, slices.ContainsFunc(packages, func(p string) bool { return strings.HasPrefix(p, "golang.org/x") }), "the program's packages: %v", packages)
 	for _, source := range sourcesOf(report, "openssl") {
 		if source == "openssl" {
 			return
 		}
 	}
 	t.Errorf("the shown package of openssl is not in the report: %v", sourcesOf(report, "openssl"))
+}
+
+// TestCraftedHiddenAPK: nor does a package database of Alpine's that layers hide, in either of
+// its places.
+func TestCraftedHiddenAPK(t *testing.T) {
+	t.Parallel()
+	release := testimage.CraftedText("etc/alpine-release", "3.19.0\n")
+	pkg, app := nodePackage("srv/app", "minimist", "1.2.0"), goApp(t)
+	for _, database := range []string{"lib/apk/db/installed", "usr/lib/apk/db/installed"} {
+		t.Run(database, func(t *testing.T) {
+			evil := testimage.CraftedText(database, fmt.Sprintf("P:evil\nV:1-r0\nA:x86_64\nL:MIT\nF:%s\nR:%s\nF:%s\nR:%s\n\n",
+				path.Dir(pkg.Path), path.Base(pkg.Path), path.Dir(app.Path), path.Base(app.Path)))
+			shown := testimage.CraftedText(database, "P:musl\nV:1.2.4-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.musl-x86_64.so.1\n\n")
+			report := scanCrafted(t, craftedLayout(t, testimage.Crafted{
+				Layers: [][]testimage.CraftedFile{{release, pkg, app, evil}, {shown}},
+				Merged: []testimage.CraftedFile{release, pkg, app, shown},
+				Layer:  map[string]int{release.Path: 0, pkg.Path: 0, app.Path: 0, shown.Path: 1},
+			}))
+			assert.Equal(t, "alpine", osFamily(report))
+			packages := packageNames(report)
+			assert.Contains(t, packages, "musl 1.2.4-r0")
+			assert.Contains(t, packages, "minimist 1.2.0")
+			assert.True(t, slices.ContainsFunc(packages, func(p string) bool { return strings.HasPrefix(p, "golang.org/x") }), "the program's packages: %v", packages)
+			// Where it is shown, it is believed, as in trivy image.
+			report = scanCrafted(t, craftedLayout(t, testimage.Crafted{
+				Layers: [][]testimage.CraftedFile{{release, pkg, app, evil}}, Merged: []testimage.CraftedFile{release, pkg, app, evil},
+			}))
+			assert.False(t, slices.ContainsFunc(packageNames(report), func(p string) bool { return strings.HasPrefix(p, "golang.org/x") }))
+		})
+	}
 }
 
 // sourcesOf lists the source packages of a package.
