@@ -81,7 +81,10 @@ func (b *batch) expect() {
 	var chunks []rafs.Chunk
 	for _, i := range b.items {
 		chunks = append(chunks, i.chunks...)
-		if all, err := i.file.inode.Chunks(); err == nil && i.later > 0 {
+		if i.later == 0 {
+			continue
+		}
+		if all, err := i.file.inode.Chunks(); err == nil {
 			chunks = append(chunks, all[1:]...)
 		}
 	}

@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,10 +14,7 @@ import (
 	"github.com/aquasecurity/trivy/pkg/misconf"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/internal/testimage"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusmount"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/projects"
-	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/rafs"
 )
 
 // TestChecksAreCompiledIfNeeded: where there is something that a check could be about, and
@@ -70,15 +66,7 @@ func TestChecksAreCompiledIfNeeded(t *testing.T) {
 			spec := testimage.Spec{Name: "checks", Layers: []testimage.Layer{testimage.Layer{testimage.Text(c.file, c.text)}.WithParents()}}
 			testimage.WriteLayout(t, dir, map[string]any{"v6": testimage.Convert(t, testimage.BuildOCI(t, spec), testimage.ConvertOptions{FSVersion: "6"})})
 			results, metadata := newCaches(t)
-			image, err := nydusimage.Open(t.Context(), dir+":v6", nydusimage.Options{Metadata: metadata})
-			require.NoError(t, err)
-			defer image.Close()
-			mount := func(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (*nydusmount.Mount, error) {
-				return nydusmount.Native(ctx, image, nydusmount.Ahead(ahead))
-			}
-			c.our.Name, c.our.Mount = "image", "native"
-			a := New(image, mount, results, analyzers, c.our)
-			if _, err := a.Inspect(t.Context()); c.our.Projects == nil { // which takes the real command
+			if _, err := inspectImage(t, analyzers, dir+":v6", results, metadata, c.our); c.our.Projects == nil { // which takes the real command
 				require.NoError(t, err)
 			}
 			assert.Equal(t, c.want, min(compiled.Load(), 1))

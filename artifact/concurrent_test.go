@@ -37,7 +37,7 @@ func TestSixteenAtOnce(t *testing.T) {
 	want := make(map[string][]ftypes.BlobInfo)
 	for name := range images {
 		c, metadata := newCaches(t)
-		found, err := inspectImage(t, analyzers, dir+":"+name, c, metadata)
+		found, err := inspectImage(t, analyzers, dir+":"+name, c, metadata, Options{})
 		require.NoError(t, err)
 		want[name] = found
 	}
@@ -47,7 +47,7 @@ func TestSixteenAtOnce(t *testing.T) {
 	for range 16 / len(images) {
 		for name := range images {
 			group.Go(func() {
-				got, err := inspectImage(t, analyzers, dir+":"+name, c, metadata)
+				got, err := inspectImage(t, analyzers, dir+":"+name, c, metadata, Options{})
 				if assert.NoError(t, err, name) {
 					assert.Equal(t, want[name], got, name)
 				}
@@ -82,7 +82,7 @@ func newCaches(t *testing.T) (cache.Cache, *nydusimage.MetadataCache) {
 }
 
 // inspectImage scans an image and returns the results of its layers.
-func inspectImage(t *testing.T, analyzers *Analyzers, target string, c cache.Cache, metadata *nydusimage.MetadataCache) ([]ftypes.BlobInfo, error) {
+func inspectImage(t *testing.T, analyzers *Analyzers, target string, c cache.Cache, metadata *nydusimage.MetadataCache, our Options) ([]ftypes.BlobInfo, error) {
 	image, err := nydusimage.Open(t.Context(), target, nydusimage.Options{Metadata: metadata})
 	if err != nil {
 		return nil, err
@@ -91,7 +91,8 @@ func inspectImage(t *testing.T, analyzers *Analyzers, target string, c cache.Cac
 	open := func(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (*nydusmount.Mount, error) {
 		return nydusmount.Native(ctx, image, nydusmount.Ahead(ahead))
 	}
-	reference, err := New(image, open, c, analyzers, Options{Name: target, Mount: "native"}).Inspect(t.Context())
+	our.Name, our.Mount = target, "native"
+	reference, err := New(image, open, c, analyzers, our).Inspect(t.Context())
 	if err != nil {
 		return nil, err
 	}
