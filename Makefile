@@ -19,7 +19,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/aquasecurity/trivy/pkg
 FUZZTIME ?= 10s
 FUZZ ?= \w+
 # make test runs 3000 inputs of the quick ones, and 300 of those that mount or compare whole images: some seconds of each.
-QUICKFUZZ := Open|Check|Mutated|MutatedCheck|Image|TOC|ReadTOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
+QUICKFUZZ := Open|Check|Mutated|MutatedCheck|Image|Parts|TOC|ReadTOC|ParseMeta|Decompress|Zran|XTS|ImageDocuments|BootstrapLayer|Unwrap|Apply|Words
 SLOWFUZZ := Accepted|DamagedBootstrap
 PLATFORMS := $(shell sed -n 's/.*{os: \([a-z]*\), arch: \([a-z0-9]*\)}.*/\1_\2/p' plugin.yaml)
 HOST := $(shell go env GOOS)_$(shell go env GOARCH)

@@ -15,6 +15,10 @@ import (
 // boundary has at most 70 characters (RFC 2046).
 const maxEpilogue = 256
 
+// maxPartHead bounds what comes of an answer with each part beside the blob's bytes, in bytes: servers
+// send some 150 for its boundary and headers.
+const maxPartHead = 1 << 10
+
 // A byteRange is a piece of a blob to be read: len(data) bytes at off.
 type byteRange struct {
 	off  int64
@@ -117,12 +121,14 @@ func (h *HTTP) readParts(ctx context.Context, ranges []byteRange) ([]byteRange, 
 		h.server.single.Store(true)
 		return ranges, nil
 	}
-	left, err := h.fillParts(multipart.NewReader(resp.Body, params["boundary"]), ranges)
+	// What is skipped in it has no bound of its own.
+	body := &io.LimitedReader{R: resp.Body, N: h.size + int64(len(ranges)+1)*maxPartHead}
+	left, err := h.fillParts(multipart.NewReader(body, params["boundary"]), ranges)
 	switch {
 	case err == nil:
 		// The last boundary, so that the connection can be used again.
-		_, _ = io.CopyN(io.Discard, resp.Body, maxEpilogue)
-	case !errors.Is(err, errBroken):
+		_, _ = io.CopyN(io.Discard, body, maxEpilogue)
+	case !errors.Is(err, errBroken) || body.N <= 0:
 		h.server.single.Store(true)
 	}
 	if ctx.Err() != nil {

@@ -30,6 +30,19 @@ func parts(data []byte, total int, pieces ...[2]int) http.HandlerFunc {
 	}
 }
 
+// withoutEnd answers 206 with the beginning of several parts, and then the last text for ever.
+func withoutEnd(texts ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "multipart/byteranges; boundary=b")
+		w.WriteHeader(http.StatusPartialContent)
+		for n := 0; r.Context().Err() == nil; n++ {
+			if _, err := w.Write([]byte(texts[min(n, len(texts)-1)])); err != nil {
+				return
+			}
+		}
+	}
+}
+
 // cutOff answers as f does, but for all after the first n bytes.
 func cutOff(n int, f http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -84,6 +97,9 @@ func TestReadRanges(t *testing.T) {
 		{"one range", partial("bytes 100-199/10000", 100, data[100:200], nil), single, false},
 		{"the whole blob", whole(10000, data), single, false},
 		{"an endless blob", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200); endless(w, r) }, single, false},
+		{"an endless part", withoutEnd("--b\r\nContent-Range: bytes 100-199/10000\r\n\r\n" + string(data[100:200])), []string{list, "3000-3099", "9900-9999"}, false},
+		{"endless lines before the first part", withoutEnd("\r\n"), single, false},
+		{"endless headers of a part", withoutEnd("--b\r\n", "X: y\r\n"), single, false},
 		{"no boundary", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "multipart/byteranges")
 			w.WriteHeader(http.StatusPartialContent)
