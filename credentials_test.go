@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -80,4 +84,25 @@ func TestTraceWriter(t *testing.T) {
 	assert.NotContains(t, out.String(), "abc")
 	assert.Contains(t, out.String(), "https://storage.test/x?(query)")
 	assert.Contains(t, out.String(), `"expires_in": 3`)
+	assert.Contains(t, out.String(), "\r\n/v2/?(query)\r\n", "without colours")
+}
+
+// The trace holds no long body in memory, and shows nothing of it: what ends within a
+// password does not look like one.
+func TestTraceOfLongBodies(t *testing.T) {
+	for size, shown := range map[int]bool{maxTraced: true, maxTraced + 1: false, 4 << 20: false} {
+		body := strings.Repeat("a line of text\n", size/15) + strings.Repeat("x", size%15)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) }))
+		t.Cleanup(server.Close)
+		var out bytes.Buffer
+		client := http.Client{Transport: newTracer(http.DefaultTransport, &out)}
+		resp, err := client.Get(server.URL)
+		require.NoError(t, err)
+		got, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.True(t, string(got) == body, "the body of %d bytes is another", size)
+		assert.Equal(t, shown, strings.Contains(out.String(), "a line of text"))
+		assert.Equal(t, !shown, strings.Contains(out.String(), "<more than 65536 bytes, which are not shown>"))
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/artifact"
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/inspect"
 	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
@@ -99,7 +101,19 @@ func writeEvidence(path string, e evidence) error {
 	if err != nil {
 		return fmt.Errorf("write the evidence: %w", err)
 	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path, append(inspect.EscapeJSON(data), '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the evidence: %w", err)
+	}
+	return nil
+}
+
+// writeEvidenceLine writes the document of one of several images.
+func writeEvidenceLine(w io.Writer, e evidence) error {
+	data, err := json.Marshal(e)
+	if err == nil {
+		_, err = w.Write(append(inspect.EscapeJSON(data), '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("write the evidence: %w", err)
 	}
 	return nil

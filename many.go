@@ -108,8 +108,8 @@ func (s *session) scanToLine(ctx context.Context, options flag.Options, target s
 		return err
 	}
 	if service.artifact != nil {
-		if err := json.NewEncoder(evidence).Encode(service.evidence()); err != nil {
-			return fmt.Errorf("write the evidence: %w", err)
+		if err := writeEvidenceLine(evidence, service.evidence()); err != nil {
+			return err
 		}
 	}
 	line, err := s.reportLine(ctx, options, report)

@@ -68,10 +68,11 @@ func spell(text string, plain func(rune) bool) string {
 
 // EscapeJSON escapes in a document of JSON what a terminal would obey and JSON lets
 // stand: DEL, the control characters from U+0080 on, and marks that turn the
-// direction of text. It means the same then.
+// direction of text. It means the same then; bytes that are no UTF-8 become U+FFFD,
+// which who reads the document makes of them, too.
 func EscapeJSON(document []byte) []byte {
 	plain := func(r rune) bool { return r < 0x7f || unicode.IsPrint(r) }
-	if bytes.IndexFunc(document, func(r rune) bool { return !plain(r) }) < 0 {
+	if utf8.Valid(document) && bytes.IndexFunc(document, func(r rune) bool { return !plain(r) }) < 0 {
 		return document
 	}
 	var b bytes.Buffer

@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"unicode"
-	"unicode/utf16"
 )
 
 // manifest gives the image's manifest.
@@ -27,7 +25,7 @@ func config(_ context.Context, s *Session, _ *Call) (Answer, error) {
 }
 
 // A document is JSON as the image stores it: its members, their order and their
-// spelling are kept, but for white space.
+// spelling are kept, but for white space and what a terminal would obey.
 type document struct {
 	raw  []byte
 	name string
@@ -38,27 +36,16 @@ func (d document) json(w *bufio.Writer) error {
 	if err := json.Compact(&b, d.raw); err != nil {
 		return fmt.Errorf("the image's %s: %w", d.name, err)
 	}
-	_, err := w.Write(b.Bytes())
+	_, err := w.Write(EscapeJSON(b.Bytes()))
 	return err
 }
 
-// Text implements [Answer]. What a terminal might obey is written as \uNNNN, which
-// means the same.
+// Text implements [Answer].
 func (d document) Text(w *bufio.Writer) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, d.raw, "", "  "); err != nil {
 		return fmt.Errorf("the image's %s: %w", d.name, err)
 	}
-	for _, r := range b.String() {
-		switch {
-		case r == '\n' || unicode.IsPrint(r):
-			w.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(w, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(w, `\u%04x`, r)
-		}
-	}
+	w.Write(EscapeJSON(b.Bytes()))
 	return w.WriteByte('\n')
 }

@@ -89,32 +89,46 @@ func TestCraftedHidden(t *testing.T) {
 	t.Errorf("the shown package of openssl is not in the report: %v", sourcesOf(report, "openssl"))
 }
 
-// TestCraftedHiddenAPK: nor does a package database of Alpine's that layers hide, in either of
-// its places.
-func TestCraftedHiddenAPK(t *testing.T) {
+// TestCraftedHiddenDatabases: nor do package databases of other families that layers hide, in
+// any of their places.
+func TestCraftedHiddenDatabases(t *testing.T) {
 	t.Parallel()
-	release := testimage.CraftedText("etc/alpine-release", "3.19.0\n")
 	pkg, app := nodePackage("srv/app", "minimist", "1.2.0"), goApp(t)
-	for _, database := range []string{"lib/apk/db/installed", "usr/lib/apk/db/installed"} {
+	apk := fmt.Sprintf("P:evil\nV:1-r0\nA:x86_64\nL:MIT\nF:%s\nR:%s\nF:%s\nR:%s\n\n", path.Dir(pkg.Path), path.Base(pkg.Path), path.Dir(app.Path), path.Base(app.Path))
+	const musl = "P:musl\nV:1.2.4-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.musl-x86_64.so.1\n\n"
+	rpm, glibc := string(testimage.RPMDatabase(t, pkg.Path, app.Path).Data), string(testimage.RPMDatabase(t).Data)
+	alpine := testimage.CraftedText("etc/alpine-release", "3.19.0\n")
+	redhat := testimage.CraftedText("etc/redhat-release", "Red Hat Enterprise Linux release 9.2 (Plow)\n")
+	for database, c := range map[string]struct {
+		release     testimage.CraftedFile
+		evil, shown string // contents of the database
+		family, has string // what the report has of the shown one
+	}{
+		"lib/apk/db/installed":              {alpine, apk, musl, "alpine", "musl 1.2.4-r0"},
+		"usr/lib/apk/db/installed":          {alpine, apk, musl, "alpine", "musl 1.2.4-r0"},
+		"var/lib/rpm/rpmdb.sqlite":          {redhat, rpm, glibc, "redhat", "glibc 2.34"},
+		"usr/lib/sysimage/rpm/rpmdb.sqlite": {redhat, rpm, glibc, "redhat", "glibc 2.34"},
+	} {
 		t.Run(database, func(t *testing.T) {
-			evil := testimage.CraftedText(database, fmt.Sprintf("P:evil\nV:1-r0\nA:x86_64\nL:MIT\nF:%s\nR:%s\nF:%s\nR:%s\n\n",
-				path.Dir(pkg.Path), path.Base(pkg.Path), path.Dir(app.Path), path.Base(app.Path)))
-			shown := testimage.CraftedText(database, "P:musl\nV:1.2.4-r0\nA:x86_64\nL:MIT\nF:lib\nR:libc.musl-x86_64.so.1\n\n")
+			t.Parallel()
+			evil, shown := testimage.CraftedText(database, c.evil), testimage.CraftedText(database, c.shown)
+			programs := func(packages []string) bool {
+				return slices.ContainsFunc(packages, func(p string) bool { return strings.HasPrefix(p, "golang.org/x") })
+			}
 			report := scanCrafted(t, craftedLayout(t, testimage.Crafted{
-				Layers: [][]testimage.CraftedFile{{release, pkg, app, evil}, {shown}},
-				Merged: []testimage.CraftedFile{release, pkg, app, shown},
-				Layer:  map[string]int{release.Path: 0, pkg.Path: 0, app.Path: 0, shown.Path: 1},
+				Layers: [][]testimage.CraftedFile{{c.release, pkg, app, evil}, {shown}},
+				Merged: []testimage.CraftedFile{c.release, pkg, app, shown},
+				Layer:  map[string]int{c.release.Path: 0, pkg.Path: 0, app.Path: 0, shown.Path: 1},
 			}))
-			assert.Equal(t, "alpine", osFamily(report))
+			assert.Equal(t, c.family, osFamily(report))
 			packages := packageNames(report)
-			assert.Contains(t, packages, "musl 1.2.4-r0")
+			assert.Contains(t, packages, c.has)
 			assert.Contains(t, packages, "minimist 1.2.0")
-			assert.True(t, slices.ContainsFunc(packages, func(p string) bool { return strings.HasPrefix(p, "golang.org/x") }), "the program's packages: %v", packages)
+			assert.True(t, programs(packages), "the program's packages: %v", packages)
 			// Where it is shown, it is believed, as in trivy image.
-			report = scanCrafted(t, craftedLayout(t, testimage.Crafted{
-				Layers: [][]testimage.CraftedFile{{release, pkg, app, evil}}, Merged: []testimage.CraftedFile{release, pkg, app, evil},
-			}))
-			assert.False(t, slices.ContainsFunc(packageNames(report), func(p string) bool { return strings.HasPrefix(p, "golang.org/x") }))
+			assert.False(t, programs(packageNames(scanCrafted(t, craftedLayout(t, testimage.Crafted{
+				Layers: [][]testimage.CraftedFile{{c.release, pkg, app, evil}}, Merged: []testimage.CraftedFile{c.release, pkg, app, evil},
+			})))))
 		})
 	}
 }

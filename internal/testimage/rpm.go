@@ -115,6 +115,17 @@ func rpmDatabase(t testing.TB, packages ...rpmSpec) File {
 	return Reg("var/lib/rpm/rpmdb.sqlite", readFile(t, onlyFile(t, dir)))
 }
 
+// RPMDatabase is a database of Red Hat's glibc and, if there are files, of a package that lists them.
+func RPMDatabase(t testing.TB, files ...string) File {
+	t.Helper()
+	if len(files) == 0 {
+		return rpmDatabase(t, rpmGlibc)
+	}
+	claims := rpmSkopeo
+	claims.files = files
+	return rpmDatabase(t, rpmGlibc, claims)
+}
+
 // RPM is a Red Hat Enterprise Linux 9 image: a base with its content sets; packages of Red Hat and of somebody else
 // that bring a Go program each, and the same program without a package; one package removed, and the database moved, as
 // later releases have it.
