@@ -3,6 +3,11 @@ package main
 import (
 	"os"
 	"runtime/debug"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/trivy-plugin-nydus/trivy-plugin-nydus/nydusimage"
 )
 
 const (
@@ -16,10 +21,12 @@ const (
 	smallImage = 8 << 20
 )
 
-// boundMemory keeps garbage short from now on, if an image of the given size is to
-// be read, unless the user has a say.
-func boundMemory(image int64) {
-	if image >= smallImage && os.Getenv("GOGC") == "" {
+// boundMemory keeps garbage short from now on, where the image is to be read, unless
+// the user has a say. How large the OCI layers are that an image refers to, its
+// manifest does not say.
+func boundMemory(img *nydusimage.Image) {
+	refers := slices.ContainsFunc(img.Layers, func(l nydusimage.Layer) bool { return l.Ref != v1.Hash{} })
+	if (refers || size(img) >= smallImage) && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(scanGC)
 	}
 }

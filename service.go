@@ -127,7 +127,7 @@ func (s *service) initialize(ctx context.Context, config tartifact.ScannerConfig
 
 // openMount mounts the image as --mount says. ahead is of no use to nydusd.
 func (s *service) openMount(ctx context.Context, ahead func(*rafs.Tree) []rafs.Chunk) (m *nydusmount.Mount, err error) {
-	boundMemory(size(s.image))
+	boundMemory(s.image)
 	if s.ours.mount == mountNydusd {
 		s.mount, err = nydusmount.Nydusd(ctx, s.image, s.ours.nydusd.mount(s.options))
 	} else {

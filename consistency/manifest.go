@@ -157,12 +157,7 @@ func (c *manifestCheck) checkDiffIDs(b *nydusimage.Bootstrap) {
 	for i := range target.Layers {
 		want = append(want, target.Layers[i].Digest.String())
 	}
-	last, err := b.DiffID()
-	if err != nil {
-		c.unreadable("bootstrap", err)
-		return
-	}
-	want = append(want, last.String())
+	want = append(want, b.DiffID.String())
 	for i := range max(len(want), len(config.RootFS.DiffIDs)) {
 		w, g := noValue, noValue
 		if i < len(want) {

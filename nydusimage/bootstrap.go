@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -39,9 +41,9 @@ type Bootstrap struct {
 	// the manifest (backend.json, JSON as nydusify writes it); nil without one. It
 	// is a claim of whoever made the image: nothing may be fetched from there.
 	Backend []byte
-
-	layer   []byte // the archive, verified and decrypted: see DiffID
-	allowed int64  // what it may unpack to
+	// DiffID is the SHA-256 of the uncompressed archive, which the image's config should
+	// list as its last diff ID.
+	DiffID v1.Hash
 }
 
 // kindBootstrap is where a [MetadataCache] keeps bootstrap layers.
@@ -85,7 +87,6 @@ func (i *Image) readBootstrap(ctx context.Context, d v1.Descriptor) (*Bootstrap,
 	if err != nil {
 		return nil, err
 	}
-	b.layer, b.allowed = data, i.Limits().Metadata
 	if b.Tree, err = rafs.OpenBytes(b.File); err == nil {
 		b.Tree.Allow(i.Limits().Names, i.Limits().Metadata)
 	}
@@ -138,7 +139,8 @@ func unpackBootstrapLayer(archive io.Reader, allowed int64) (*Bootstrap, error) 
 		return fmt.Errorf("unpack it: %w: %w", rafs.ErrCorrupt, err)
 	}
 	left := allowed // apart from limited: a sparse file's holes are not in the archive
-	files := tar.NewReader(limited)
+	digest := sha256.New()
+	files := tar.NewReader(io.TeeReader(limited, digest))
 	b := &Bootstrap{Metas: make(map[string][]byte)}
 	seen := make(map[string]bool)
 	for {
@@ -190,6 +192,11 @@ func unpackBootstrapLayer(archive io.Reader, allowed int64) (*Bootstrap, error) 
 	if b.File == nil {
 		return nil, fmt.Errorf("it holds no %s: %w", fileBootstrap, ErrInvalid)
 	}
+	// What follows the archive's end is hashed, too.
+	if _, err := io.Copy(digest, limited); err != nil || limited.N <= 0 {
+		return nil, unpackError(err)
+	}
+	b.DiffID = v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(digest.Sum(nil))}
 	return b, nil
 }
 

@@ -63,11 +63,9 @@ func TestEncryptedImage(t *testing.T) {
 				bootstrap, err := image.Bootstrap(t.Context())
 				require.NoError(t, err)
 				assertEncrypted(t, cache, bootstrap.File)
-				diffID, err := bootstrap.DiffID()
-				require.NoError(t, err)
 				config, err := img.ConfigFile()
 				require.NoError(t, err)
-				assert.Equal(t, config.RootFS.DiffIDs[len(config.RootFS.DiffIDs)-1], diffID)
+				assert.Equal(t, config.RootFS.DiffIDs[len(config.RootFS.DiffIDs)-1], bootstrap.DiffID)
 			}
 			mustFail(t, dir, Options{Metadata: metadata}, ocicrypt.ErrKey)
 
