@@ -105,8 +105,11 @@ func (s *Stream) read(p []byte) (int, error) {
 			return 0, s.wrap(err)
 		}
 		s.failures += cost(err)
-		if err := sleep(s.ctx, backoff(s.failures)); err != nil {
-			return 0, err
+		if cause := sleep(s.ctx, backoff(s.failures)); cause != nil {
+			if h, ok := s.source.(*HTTP); ok {
+				cause = &WaitError{Host: h.lastTarget().Host, Last: err.Error(), cause: cause}
+			}
+			return 0, cause
 		}
 	}
 }

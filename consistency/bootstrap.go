@@ -67,9 +67,6 @@ func (c *bootstrapCheck) run(ctx context.Context) {
 		}
 	}
 	c.tails = c.images.tails(ctx, bootstrap)
-	if c.ended(ctx) {
-		return
-	}
 	complete := sound
 	for i := range c.tails {
 		t := &c.tails[i]

@@ -78,7 +78,7 @@ func inParallel(t *testing.T, registry *testregistry.Registry, workers int, jobs
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	registry := testregistry.Start(t)
-	image := publishFaulty(t, registry, testimage.SecretCmd(t))
+	image := publishFaulty(t, registry, testimage.Tiny(t))
 	lab := newFaultLab(t, registry)
 	cases := []faultCase{{"scan", image.repo, "v6"}, {"check", image.repo, "v5"}, {"scan", image.repo, "v5"}, {"check full", image.repo, "v6"}}
 	baselines := make(map[faultCase]*faultBaseline)
