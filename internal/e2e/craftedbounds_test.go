@@ -14,6 +14,9 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -395,4 +398,25 @@ func TestCraftedBlobs(t *testing.T) {
 		c.Merged, c.Layer[f.Path] = append(c.Merged, f), i
 	}
 	assert.Len(t, secretPaths(scanCrafted(t, craftedLayout(t, c))), count)
+}
+
+// TestCraftedEndlessLayer: some megabytes of an OCI layer that decompress to 64 GiB. What is
+// in them is hashed, not kept, until the time is up.
+func TestCraftedEndlessLayer(t *testing.T) {
+	t.Parallel()
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	require.NoError(t, err)
+	var header bytes.Buffer
+	require.NoError(t, tar.NewWriter(&header).WriteHeader(&tar.Header{Name: "srv/.env", Mode: 0o644, Size: 64 << 30, Format: tar.FormatGNU}))
+	layer := encoder.EncodeAll(header.Bytes(), nil)
+	zeros := encoder.EncodeAll(make([]byte, 128<<20), nil)
+	layer = append(layer, bytes.Repeat(zeros, 64<<30/(128<<20))...)
+	require.Less(t, len(layer), 16<<20)
+	oci, err := mutate.Append(testimage.BuildOCI(t, testimage.SecretCmd(t)), mutate.Addendum{Layer: static.NewLayer(layer, types.OCILayerZStd)})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	testimage.WriteLayout(t, dir, map[string]any{"oci": oci, "nydus": testimage.Craft(t, testimage.Crafted{Merged: []testimage.CraftedFile{secretText("srv/.env")}})})
+	r := bounded(t, "check", "--cache-dir", t.TempDir(), "--timeout", "3s", dir+":oci", dir+":nydus")
+	assert.Equal(t, 2, r.code, r.stderr)
+	assert.Contains(t, r.stderr, "took longer than 3s (--timeout)")
 }
