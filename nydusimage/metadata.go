@@ -10,14 +10,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// maxMetadata is what a metadata cache may take on disk: the bootstraps of some
-// hundred large images.
-const maxMetadata = 1 << 30
-
 const (
+	// maxMetadata is what a metadata cache may take on disk: the bootstraps of some
+	// hundred large images.
+	maxMetadata = 1 << 30
+	// prunedMetadata is what is left of one that took more, so that the next file
+	// does not make it too large again.
+	prunedMetadata = maxMetadata / 8 * 7
+
 	// newPrefix begins the names of files that are being written.
 	newPrefix = "new-"
 	// unfinishedAge is how old such a file must be to count as left by a process that
@@ -30,7 +34,13 @@ const (
 // users store under a kind and a name of theirs. What is kept cannot be told
 // from what was stored, or it is not given. Several processes may use one
 // folder. The nil cache keeps nothing.
-type MetadataCache struct{ dir string }
+type MetadataCache struct {
+	dir string
+
+	mu     sync.Mutex
+	looked bool  // at all that is in the folder
+	room   int64 // that was left then, without what was stored since
+}
 
 // NewMetadataCache returns the cache in a folder, which need not exist yet.
 func NewMetadataCache(dir string) *MetadataCache { return &MetadataCache{dir: dir} }
@@ -104,7 +114,7 @@ func (m *MetadataCache) put(path string, data []byte) error {
 	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	return m.prune()
+	return m.prune(int64(sha256.Size + len(data)))
 }
 
 // path is safe for any name: names come from images.
@@ -112,9 +122,16 @@ func (m *MetadataCache) path(kind, name string) string {
 	return filepath.Join(m.dir, kind, fmt.Sprintf("%x", sha256.Sum256([]byte(name))))
 }
 
-// prune removes what a killed process left unfinished, and what was not used for
-// longest until the rest is within bounds.
-func (m *MetadataCache) prune() error {
+// prune, after so many bytes were stored, removes what a killed process left
+// unfinished, and what was not used for longest if the rest is not within bounds. It looks
+// at the folder for the first file of this process, and where there may be no room;
+// what other processes store meanwhile, they count.
+func (m *MetadataCache) prune(stored int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.room -= stored; m.looked && m.room >= 0 {
+		return nil
+	}
 	type kept struct {
 		path string
 		size int64
@@ -142,12 +159,16 @@ func (m *MetadataCache) prune() error {
 		total += info.Size()
 		return nil
 	})
-	if err != nil || total <= maxMetadata {
+	if err != nil {
 		return err
+	}
+	m.looked, m.room = true, maxMetadata-total
+	if m.room >= 0 {
+		return nil
 	}
 	slices.SortFunc(files, func(a, b kept) int { return a.used.Compare(b.used) })
 	for _, f := range files {
-		if total <= maxMetadata {
+		if total <= prunedMetadata {
 			break
 		}
 		if err := os.Remove(f.path); err != nil && !os.IsNotExist(err) {
@@ -155,5 +176,6 @@ func (m *MetadataCache) prune() error {
 		}
 		total -= f.size
 	}
+	m.room = maxMetadata - total
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // TestUnfinishedMetadata: what a killed process was writing is never given, and goes
-// with the next that is written; what a living one writes stays.
+// with the first that another writes; what a living one writes stays.
 func TestUnfinishedMetadata(t *testing.T) {
 	dir := t.TempDir()
 	cache := NewMetadataCache(dir)
@@ -30,13 +30,13 @@ func TestUnfinishedMetadata(t *testing.T) {
 	defer held.Close()
 	before := time.Now().Add(-2 * unfinishedAge)
 	require.NoError(t, os.Chtimes(old, before, before))
-	require.NoError(t, cache.Put("kind", "other", []byte("data")))
+	require.NoError(t, NewMetadataCache(dir).Put("kind", "other", []byte("data")))
 	require.NoFileExists(t, old)
 	require.FileExists(t, held.Name())
 	if runtime.GOOS != "windows" { // where only the age tells
 		require.NoFileExists(t, left)
 		release()
-		require.NoError(t, cache.Put("kind", "third", []byte("data")))
+		require.NoError(t, NewMetadataCache(dir).Put("kind", "third", []byte("data")))
 		require.NoFileExists(t, held.Name())
 	}
 	require.Equal(t, []byte("data"), cache.Get("kind", "name"))
@@ -65,4 +65,38 @@ func TestMetadataOfManyWriters(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "kind", newPrefix+"*"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+// TestMetadataRoom: what was not used for longest goes when there is too much, and all that
+// is there is looked at only when there may be.
+func TestMetadataRoom(t *testing.T) {
+	cache := NewMetadataCache(t.TempDir())
+	const count, size = 10, maxMetadata / 9
+	large := func(n int) string { return cache.path("kind", fmt.Sprint(n)) }
+	require.NoError(t, cache.Put("kind", "first", []byte("data")))
+	for n := range count {
+		require.NoError(t, os.WriteFile(large(n), nil, 0o600))
+		require.NoError(t, os.Truncate(large(n), size)) // takes no room on the disk
+		used := time.Now().Add(time.Duration(n-count) * time.Minute)
+		require.NoError(t, os.Chtimes(large(n), used, used))
+	}
+	require.NoError(t, cache.Put("kind", "second", []byte("data")))
+	assert.FileExists(t, large(0), "there was room when it looked")
+
+	another := NewMetadataCache(cache.dir)
+	require.NoError(t, another.Put("kind", "third", []byte("data")))
+	for n := range count {
+		if n < 3 { // 7 of 9 are within seven eighths
+			assert.NoFileExists(t, large(n))
+		} else {
+			assert.FileExists(t, large(n))
+		}
+	}
+	another.room = 0
+	require.NoError(t, os.Truncate(large(9), 4*size))
+	require.NoError(t, another.Put("kind", "fourth", []byte("data")))
+	assert.NoFileExists(t, large(3))
+	for _, name := range []string{"first", "second", "third", "fourth"} {
+		assert.Equal(t, "data", string(another.Get("kind", name)))
+	}
 }
