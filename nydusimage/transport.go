@@ -30,6 +30,9 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 //   - A Referer header, in which a signed address could go on, is left out.
 func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...string) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		if err := blob.CheckHost(hostname(registry), req.URL.Hostname()); err != nil && !slices.Contains(mirrors, req.URL.Host) {
+			return nil, &refusal{fmt.Sprintf("%s leads to %v", registry, err)}
+		}
 		switch {
 		case req.URL.Scheme == "https" && plainHTTP && req.URL.Host == registry:
 			return nil, &refusal{fmt.Sprintf("%s is spoken to without TLS", registry)}
@@ -39,9 +42,6 @@ func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...
 		case req.URL.Host != registry && (req.Header.Get("Authorization") != "" || req.Method == http.MethodPost):
 			// A token service is posted the refresh token.
 			return nil, &refusal{fmt.Sprintf("credentials are not sent to %s without TLS", req.URL.Host)}
-		}
-		if err := blob.CheckHost(hostname(registry), req.URL.Hostname()); err != nil && !slices.Contains(mirrors, req.URL.Host) {
-			return nil, &refusal{fmt.Sprintf("%s leads to %v", registry, err)}
 		}
 		if n := redirects(req); n > maxRedirects {
 			return nil, &refusal{fmt.Sprintf("more than %d redirects from %s", maxRedirects, registry)}

@@ -109,7 +109,7 @@ var Faults = []Fault{
 		w.Header().Set("Location", r.URL.RequestURI())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	}},
-	{Name: "redirect to nobody", Says: says(`127\.0\.0\.1:1: connect: connection refused`), answer: status(http.StatusTemporaryRedirect, "Location", "http://127.0.0.1:1/")},
+	{Name: "redirect to nobody", Says: says(`127\.0\.0\.1:1: connect: connection refused|refusing token-server redirect to "http://127\.0\.0\.1:1/"`), answer: status(http.StatusTemporaryRedirect, "Location", "http://127.0.0.1:1/")},
 	{Name: "redirect to metadata", Says: says(`169\.254\.169\.254.*(private|not followed)`), answer: status(http.StatusTemporaryRedirect, "Location", "http://169.254.169.254/latest/meta-data/")},
 }
 
