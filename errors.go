@@ -109,6 +109,8 @@ func hint(err error) string {
 		return "give the authority of the registry's certificate with --cacert, or do without its verification with --insecure"
 	case errors.Is(err, nydusimage.ErrPlatform):
 		return "choose one of these with --platform"
+	case errors.Is(err, blob.ErrNotFollowed):
+		return "check the registry's name; if it is right, ask who runs it: what it answers leads into this machine's own network"
 	case errors.Is(err, nydusimage.ErrUnauthorized):
 		return "log in with docker login or podman login, or give --username and TRIVY_PASSWORD"
 	case errors.Is(err, nydusimage.ErrNotFound):

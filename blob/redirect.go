@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -28,13 +29,16 @@ func redirect(origin, address *url.URL, location string) (*url.URL, error) {
 	return next, nil
 }
 
+// ErrNotFollowed is wrapped by the refusal of a host to which a registry leads.
+var ErrNotFollowed = errors.New("which is not followed")
+
 // CheckHost refuses a host to which a registry leads, both without port, if that
 // is a private address or this machine and the registry is outside, or if it is of
-// the kind that metadata services have.
+// the kind that metadata services have ([ErrNotFollowed]).
 func CheckHost(registry, to string) error {
 	from, next := plainHost(registry), plainHost(to)
 	if from != next && (isMetadata(next) || isInside(next) && !isInside(from)) {
-		return fmt.Errorf("the private address %s, which is not followed", to)
+		return fmt.Errorf("the private address %s, %w", to, ErrNotFollowed)
 	}
 	return nil
 }

@@ -31,23 +31,23 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 func Guard(inner http.RoundTripper, plainHTTP bool, registry string, mirrors ...string) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		if err := blob.CheckHost(hostname(registry), req.URL.Hostname()); err != nil && !slices.Contains(mirrors, req.URL.Host) {
-			return nil, &refusal{fmt.Sprintf("%s leads to %v", registry, err)}
+			return nil, &refusal{fmt.Errorf("%s leads to %w", registry, err)}
 		}
 		switch {
 		case req.URL.Scheme == "https" && plainHTTP && req.URL.Host == registry:
-			return nil, &refusal{fmt.Sprintf("%s is spoken to without TLS", registry)}
+			return nil, &refusal{fmt.Errorf("%s is spoken to without TLS", registry)}
 		case req.URL.Scheme != "http" || isLoopback(req.URL.Hostname()):
 		case !plainHTTP:
-			return nil, &refusal{fmt.Sprintf("%s is not spoken to without TLS unless --plain-http allows it", req.URL.Host)}
+			return nil, &refusal{fmt.Errorf("%s is not spoken to without TLS unless --plain-http allows it", req.URL.Host)}
 		case req.URL.Host != registry && (req.Header.Get("Authorization") != "" || req.Method == http.MethodPost):
 			// A token service is posted the refresh token.
-			return nil, &refusal{fmt.Sprintf("credentials are not sent to %s without TLS", req.URL.Host)}
+			return nil, &refusal{fmt.Errorf("credentials are not sent to %s without TLS", req.URL.Host)}
 		}
 		if n := redirects(req); n > maxRedirects {
-			return nil, &refusal{fmt.Sprintf("more than %d redirects from %s", maxRedirects, registry)}
+			return nil, &refusal{fmt.Errorf("more than %d redirects from %s", maxRedirects, registry)}
 		}
 		if from := req.Response; from != nil && req.Method == http.MethodPost && from.Request.URL.Host != req.URL.Host {
-			return nil, &refusal{fmt.Sprintf("%s redirects to %s, where the refresh token does not go", from.Request.URL.Host, req.URL.Host)}
+			return nil, &refusal{fmt.Errorf("%s redirects to %s, where the refresh token does not go", from.Request.URL.Host, req.URL.Host)}
 		}
 		if req.Header.Get("Referer") != "" {
 			req = req.Clone(req.Context())
@@ -72,10 +72,10 @@ func redirects(req *http.Request) int {
 // hostname is a host without its port.
 func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 
-// A refusal is a request that was not sent. No repetition changes it.
-type refusal struct{ reason string }
+// A refusal says why a request was not sent. No repetition changes it.
+type refusal struct{ error }
 
-func (r *refusal) Error() string   { return r.reason }
+func (r *refusal) Unwrap() error   { return r.error }
 func (r *refusal) Permanent() bool { return true }
 
 func isLoopback(host string) bool {
