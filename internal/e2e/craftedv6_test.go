@@ -133,6 +133,7 @@ func TestCraftedV6(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			crafted := craftedV6{boot: bytes.Clone(sound)}
+			var err error
 			crafted.tree, err = rafs.Open(bytes.NewReader(sound), int64(len(sound)))
 			require.NoError(t, err)
 			c.alter(t, crafted)
