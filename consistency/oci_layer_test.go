@@ -3,6 +3,7 @@ package consistency
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -275,4 +276,50 @@ func treeOf(t testing.TB, layers []io.Reader) *ociTree {
 	}
 	tree.number()
 	return tree
+}
+
+// TestEndlessLayer: what nobody wants of an archive is skipped no longer than the context lives.
+func TestEndlessLayer(t *testing.T) {
+	for name, content := range map[string]io.Reader{
+		"in an entry":    io.MultiReader(bytes.NewReader(tarHeaderOf(t, 64<<30)), &zeroReader{}),
+		"behind the end": &zeroReader{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			archive := &endingReader{content, 1 << 20, cancel}
+			r := &layerReader{plan: &plan{}, budget: newBudget(1 << 20)}
+			require.ErrorIs(t, r.unpack(ctx, archive, "", newLayer(r.plan, r.budget)), context.Canceled)
+			assert.Greater(t, archive.left, -1<<20, "bytes left when it ended")
+		})
+	}
+}
+
+func tarHeaderOf(t *testing.T, size int64) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: size, Format: tar.FormatGNU}))
+	return b.Bytes()
+}
+
+// A zeroReader gives zeros for ever.
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// An endingReader ends a context when left bytes have been read.
+type endingReader struct {
+	io.Reader
+	left int
+	end  func()
+}
+
+func (r *endingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.left -= n; r.left <= 0 {
+		r.end()
+	}
+	if r.left < -64<<20 {
+		return n, io.ErrUnexpectedEOF // or the test would not end
+	}
+	return n, err
 }

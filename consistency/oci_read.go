@@ -118,10 +118,12 @@ func (r *layerReader) read(ctx context.Context, layer *nydusimage.Layer) (*ociLa
 	return l, nil
 }
 
-// unpack reads an archive to its end, and what follows it.
+// unpack reads an archive to its end, and what follows it. A kilobyte of a layer can
+// decompress to gigabytes that nobody wants: the stream below does not notice the end
+// of ctx for as long.
 func (r *layerReader) unpack(ctx context.Context, archive io.Reader, diffID string, l *ociLayer) error {
 	hash := sha256.New()
-	tee := io.TeeReader(archive, hash)
+	tee := io.TeeReader(&contextReader{ctx, archive}, hash)
 	if err := l.read(ctx, tee); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -95,6 +96,9 @@ func TestFaults(t *testing.T) {
 					continue
 				}
 				e.flags = []string{"--timeout", "2s"}
+				if os.Getenv("RACE") != "" { // it takes as long to start
+					e.flags = []string{"--timeout", "20s"}
+				}
 			}
 			var fitting []testregistry.Step
 			for _, s := range baselines[e.of].steps {

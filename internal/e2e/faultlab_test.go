@@ -219,6 +219,7 @@ func (l *faultLab) try(c faultCase, want *faultBaseline, s *testregistry.Schedul
 	defer os.RemoveAll(cache)
 	l.Follow(s)
 	r, err := l.run(c, cache, flags...)
+	l.Follow(nil) // a request that a killed client left may still be met
 	if err != nil {
 		return "", r.took, []string{err.Error()}
 	}
@@ -247,7 +248,6 @@ func (l *faultLab) try(c faultCase, want *faultBaseline, s *testregistry.Schedul
 		fail("the fault went away, and so should it for the report: %s", r.stderr)
 	}
 	// Whatever came of it, and also where it was a check, the cache serves.
-	l.Follow(nil)
 	switch next, err := l.run(c.scanned(), cache); {
 	case err != nil:
 		fail("a scan, with the same cache: %v", err)
