@@ -76,8 +76,8 @@ func (h *HTTP) ReadRange(ctx context.Context, p []byte, off int64) error {
 			return fmt.Errorf("read %d bytes at %d: %w: %w", len(p), off, ErrIncomplete, err)
 		}
 		failures += cost(err)
-		if cause := sleep(ctx, backoff(failures)); cause != nil {
-			return &WaitError{Host: h.lastTarget().Host, Last: err.Error(), cause: cause}
+		if err := h.pause(ctx, failures, err); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -110,6 +110,14 @@ func cost(err error) int {
 		return (resumes + stalledMax - 1) / (stalledMax - 1)
 	}
 	return 1
+}
+
+// pause waits before a read that has failed is tried again; last is what came of it.
+func (h *HTTP) pause(ctx context.Context, failures int, last error) error {
+	if cause := sleep(ctx, backoff(failures)); cause != nil {
+		return &WaitError{Host: h.lastTarget().Host, Last: last.Error(), cause: cause}
+	}
+	return nil
 }
 
 // ended is the error of a read whose context ended, with what it waited for.

@@ -77,7 +77,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 // read returns at least one byte or an error.
 func (s *Stream) read(p []byte) (int, error) {
 	p = p[:min(int64(len(p)), s.source.Size()-s.off)]
-	if h, ok := s.source.(*HTTP); ok && s.off == 0 {
+	h, _ := s.source.(*HTTP) // nil for other sources
+	if h != nil && s.off == 0 {
 		if err := h.givenUp(); err != nil {
 			return 0, s.wrap(err)
 		}
@@ -91,7 +92,7 @@ func (s *Stream) read(p []byte) (int, error) {
 		case err == nil:
 			continue
 		case s.ctx.Err() != nil:
-			if h, ok := s.source.(*HTTP); ok {
+			if h != nil {
 				return 0, h.ended(s.ctx, err)
 			}
 			return 0, context.Cause(s.ctx)
@@ -105,11 +106,13 @@ func (s *Stream) read(p []byte) (int, error) {
 			return 0, s.wrap(err)
 		}
 		s.failures += cost(err)
-		if cause := sleep(s.ctx, backoff(s.failures)); cause != nil {
-			if h, ok := s.source.(*HTTP); ok {
-				cause = &WaitError{Host: h.lastTarget().Host, Last: err.Error(), cause: cause}
-			}
-			return 0, cause
+		if h != nil {
+			err = h.pause(s.ctx, s.failures, err)
+		} else {
+			err = sleep(s.ctx, backoff(s.failures))
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
 }
